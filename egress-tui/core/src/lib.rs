@@ -1,0 +1,24 @@
+//! Everything in egress-tui that decides.
+//!
+//! ```text
+//!  observations ─┐                     ┌─▶ judge ─▶ Judgement (verdict, reason, chain)
+//!  (input)       ├─▶ ledger ─ journeys ┤
+//!  mesh objects ─┘                     └─▶ flows ─▶ World (what screens and reports render)
+//!        └──▶ mesh::Mesh (compiled, immutable) ─▶ Expected
+//! ```
+//!
+//! - [`input`]: everything that may change the world. Sources translate into it, once, at the border.
+//! - [`mesh`]: the objects, compiled and indexed; answers what Istio's configuration says must happen ([`mesh::Expected`]).
+//! - [`ledger`]: sockets stitched into journeys, with the evidence that joined them.
+//! - [`verdict`]: the order of design §4.1; every verdict travels with the chain of steps that led to it.
+//! - [`world`]: everything at one instant, cheap to clone, rendered by the TUI, the reports and `explain` alike.
+//!
+//! No I/O, no clock, no environment: time comes in as an argument, and `clippy.toml` beside this package forbids the rest.
+#![forbid(unsafe_code)]
+
+pub mod id;
+pub mod input;
+pub mod mesh;
+pub mod name;
+pub mod verdict;
+pub mod world;
