@@ -11,7 +11,10 @@ pub use call::{Bytes, Call, CallLeg};
 pub use expected::{Certainty, Entry, Expected, Match, Miss, Next, NextKind, Outcome, Owner, Registration, Uncaptured};
 pub use pod::{Container, ContainerRole, Pod, PodIndex, ProxyKind};
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::id::NamespacedName;
+use crate::verdict::Step;
 
 /// All objects at one moment.
 #[derive(Debug, Default)]
@@ -52,6 +55,22 @@ impl Mesh {
     /// Whose address this is, if it is inside the cluster.
     pub fn in_cluster(&self, _ip: IpAddr, _port: u16) -> Option<InCluster> {
         None
+    }
+
+    /// The Service in front of this gateway (or waypoint) pod; `None` for other pods.
+    pub fn gateway_of_pod(&self, _pod: PodIndex) -> Option<NamespacedName> {
+        None
+    }
+
+    /// The route of this gateway's (or waypoint's) pod that leads to `to`, if any does: by endpoint address, or by `name`
+    /// (what the proxy resolved or the server name in the bytes) and port.
+    pub fn gateway_permits(&self, _pod: PodIndex, _to: SocketAddr, _name: Option<&str>) -> Option<Step> {
+        None
+    }
+
+    /// An address of the control plane (istiod's Services and pods).
+    pub fn is_control_plane(&self, _ip: IpAddr, _port: u16) -> bool {
+        false
     }
 
     /// What Istio's configuration says must happen to this connection.
