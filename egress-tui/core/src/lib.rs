@@ -18,7 +18,9 @@
 
 pub mod id;
 pub mod input;
+pub mod ledger;
 pub mod mesh;
 pub mod name;
+pub mod sniff;
 pub mod verdict;
 pub mod world;

@@ -417,14 +417,15 @@ fn contradiction(q: &Question<'_>, upstream: Upstream<'_>) -> Compared {
         (Outcome::Blocked, Upstream::Gateway(seen)) => {
             mismatch(format!("policy stops it, but the proxy went to {seen}"))
         }
-        (Outcome::Broken | Outcome::Blocked | Outcome::Answered, _) => Compared::Agrees,
         (Outcome::Direct | Outcome::Passthrough | Outcome::Dynamic, Upstream::Gateway(seen)) => {
             mismatch(format!("the configuration leads straight out, the proxy went to gateway {seen}"))
         }
         (Outcome::Passthrough, Upstream::To(to)) if to != q.call.to => {
             mismatch(format!("it had to go on to {}, the proxy connected to {to}", q.call.to))
         }
-        (_, Upstream::To(_) | Upstream::Gateway(_)) => Compared::Agrees,
+        (Outcome::Broken | Outcome::Blocked | Outcome::Answered, _) | (_, Upstream::To(_) | Upstream::Gateway(_)) => {
+            Compared::Agrees
+        }
         (_, Upstream::Pooled(_)) => Compared::Pooled,
         (_, Upstream::None) => {
             Compared::Unfinished("the proxy took it, and no socket of the proxy that carries it on was seen".to_owned())

@@ -1,0 +1,3 @@
+//! Sockets
+mod community;
+mod names;
