@@ -16,6 +16,7 @@
 //! No I/O, no clock, no environment: time comes in as an argument, and `clippy.toml` beside this package forbids the rest.
 #![forbid(unsafe_code)]
 
+pub mod attribution;
 pub mod id;
 pub mod input;
 pub mod ledger;
