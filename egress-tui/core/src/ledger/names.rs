@@ -23,9 +23,12 @@ const ADDRESSES_PER_HOST: usize = 64;
 /// Whose answers: the pod's uid, or the empty string for the node.
 type Reader = ArcStr;
 
+/// Names of one address, newest first, and when each was told.
+type Told = SmallVec<[(HostName, Nanos); 2]>;
+
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    by_address: FxHashMap<(Reader, IpAddr), SmallVec<[(HostName, Nanos); 2]>>,
+    by_address: FxHashMap<(Reader, IpAddr), Told>,
     by_host: FxHashMap<ArcStr, SmallVec<[IpAddr; 4]>>,
     order: VecDeque<(Reader, IpAddr)>,
 }

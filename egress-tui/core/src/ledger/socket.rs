@@ -1,7 +1,6 @@
 //! One socket, as far as it is known.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use arcstr::ArcStr;
 
@@ -112,8 +111,6 @@ pub(super) struct Socket {
     pub(super) next: Option<(Key, Joint)>,
     /// What this connection added to its flow.
     pub(super) booked: Option<super::flows::Booked>,
-    /// Its own flow, kept for `--each`.
-    pub(super) own: Option<Arc<crate::world::Flow>>,
 }
 
 impl Socket {

@@ -47,6 +47,11 @@ impl Mesh {
         None
     }
 
+    /// Node objects.
+    pub fn node_count(&self) -> usize {
+        0
+    }
+
     /// Every pod.
     pub fn pods(&self) -> impl Iterator<Item = PodIndex> + '_ {
         (0..self.pods.len() as u32).map(PodIndex)

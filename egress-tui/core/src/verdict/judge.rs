@@ -103,6 +103,12 @@ fn escaped(q: &Question<'_>) -> Judgement {
         return draft.decide(Verdict::OutsideMesh, Reason::OutsideMesh, Some((pod.object.clone(), field.into())), says);
     }
     let source = cause.object.clone().zip(cause.field.clone());
+    if captured.outcome == Outcome::ViaGateway && captured.routed.is_none() && q.call.transport == Transport::Tcp {
+        draft.also(Some(cause.reason));
+        let gateway = captured.gateway.as_ref().map_or_else(String::new, ToString::to_string);
+        let says = format!("the application dialled gateway {gateway} itself; {}", cause.says);
+        return draft.decide(Verdict::GatewayDirect, Reason::GatewayAddressed, source, says);
+    }
     if q.call.transport == Transport::Udp {
         let verdict = if captured.outcome == Outcome::Blocked { Verdict::Bypass } else { Verdict::Udp };
         return draft.decide(verdict, Reason::Udp, source, cause.says);
