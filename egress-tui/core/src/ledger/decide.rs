@@ -64,7 +64,7 @@ impl Ledger {
                 }
             }
             (Role::Sidecar | Role::Gateway, _) if tcp => {}
-            _ if booked || (role == Role::App && tcp && !self.is_settled(key)) => {}
+            _ if booked || (role != Role::Agent && tcp && !self.is_settled(key)) => {}
             _ => self.settle(key),
         }
     }
