@@ -75,6 +75,8 @@ pub struct Ledger {
     /// First bytes that arrived before the socket they belong to.
     early: FxHashMap<SocketCookie, FirstBytes>,
     early_order: VecDeque<SocketCookie>,
+    /// DNS answers whose socket is not known yet: the two rings are not ordered against each other.
+    early_answers: VecDeque<(SocketCookie, Nanos, sniff::Answer)>,
     /// Accepted sockets by (own address, other end).
     accepts: FxHashMap<(SocketAddr, SocketAddr), Nanos>,
     accepts_order: VecDeque<(Nanos, (SocketAddr, SocketAddr))>,
@@ -130,6 +132,7 @@ impl Ledger {
             peers: FxHashMap::default(),
             early: FxHashMap::default(),
             early_order: VecDeque::new(),
+            early_answers: VecDeque::new(),
             accepts: FxHashMap::default(),
             accepts_order: VecDeque::new(),
             upstreams: FxHashMap::default(),
@@ -265,6 +268,9 @@ impl Ledger {
         if new.transport == Transport::Udp {
             self.peers.entry(key.cookie).or_default().push(key);
         }
+        if new.transport == Transport::Udp && !self.early_answers.is_empty() {
+            self.early_answers_of(key.cookie, &whose.pod_uid.clone().unwrap_or_default());
+        }
         let socket = Socket {
             key,
             opener: new.opener,
@@ -366,8 +372,31 @@ impl Ledger {
     fn dns(&mut self, at: Nanos, cookie: SocketCookie, message: &[u8]) {
         let Some(answer) = sniff::answers(message) else { return };
         let reader = self.peers.get(&cookie).and_then(|keys| self.sockets.get(keys.first()?));
-        let reader = reader.and_then(|s| s.whose.pod_uid.clone()).unwrap_or_default();
-        self.names.learn(&reader, at, &answer);
+        match reader.map(|s| s.whose.pod_uid.clone().unwrap_or_default()) {
+            Some(reader) => self.names.learn(&reader, at, &answer),
+            None => {
+                self.early_answers.push_back((cookie, at, answer));
+                while self.early_answers.len() > MOST_EARLY {
+                    if let Some((_, at, answer)) = self.early_answers.pop_front() {
+                        self.names.learn(&ArcStr::default(), at, &answer);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The socket of answers that came before it is known now.
+    fn early_answers_of(&mut self, cookie: SocketCookie, reader: &ArcStr) {
+        if !self.early_answers.iter().any(|(c, ..)| *c == cookie) {
+            return;
+        }
+        for (owner, at, answer) in std::mem::take(&mut self.early_answers) {
+            if owner == cookie {
+                self.names.learn(reader, at, &answer);
+            } else {
+                self.early_answers.push_back((owner, at, answer));
+            }
+        }
     }
 
     fn tick(&mut self, now: Nanos, wall: WallTime) {
