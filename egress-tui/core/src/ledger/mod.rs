@@ -12,6 +12,7 @@
 mod community;
 mod decide;
 mod flows;
+mod gaps;
 mod join;
 mod names;
 mod socket;
@@ -30,7 +31,7 @@ use crate::input::{Counters, Failure, Input, Opener, SocketEvent, Transport, Wir
 use crate::mesh::Mesh;
 use crate::sniff;
 use crate::verdict::Class;
-use crate::world::{Capture, Coverage, HISTORY_SECONDS, Incomplete, MeshSource, World};
+use crate::world::{Capture, Coverage, HISTORY_SECONDS, MeshSource, World};
 
 use flows::{Flows, State};
 use join::Upstreams;
@@ -372,15 +373,14 @@ impl Ledger {
     fn dns(&mut self, at: Nanos, cookie: SocketCookie, message: &[u8]) {
         let Some(answer) = sniff::answers(message) else { return };
         let reader = self.peers.get(&cookie).and_then(|keys| self.sockets.get(keys.first()?));
-        match reader.map(|s| s.whose.pod_uid.clone().unwrap_or_default()) {
-            Some(reader) => self.names.learn(&reader, at, &answer),
-            None => {
-                self.early_answers.push_back((cookie, at, answer));
-                while self.early_answers.len() > MOST_EARLY {
-                    if let Some((_, at, answer)) = self.early_answers.pop_front() {
-                        self.names.learn(&ArcStr::default(), at, &answer);
-                    }
-                }
+        if let Some(reader) = reader.map(|s| s.whose.pod_uid.clone().unwrap_or_default()) {
+            self.names.learn(&reader, at, &answer);
+            return;
+        }
+        self.early_answers.push_back((cookie, at, answer));
+        while self.early_answers.len() > MOST_EARLY {
+            if let Some((_, at, answer)) = self.early_answers.pop_front() {
+                self.names.learn(&ArcStr::default(), at, &answer);
             }
         }
     }
@@ -505,54 +505,6 @@ impl Ledger {
             history: self.history.iter().copied().collect(),
             mesh: self.mesh.clone(),
         }
-    }
-
-    fn incomplete(&self) -> Vec<Incomplete> {
-        let mut out = Vec::new();
-        let mut say = |what: String, affects: &str, fix: &str| {
-            out.push(Incomplete { what, affects: affects.to_owned(), fix: fix.to_owned() });
-        };
-        let lost = self.coverage.lost_total();
-        if lost > 0 {
-            let stages: Vec<String> = self.coverage.lost.iter().map(|(s, n)| format!("{s} {n}")).collect();
-            say(
-                format!("{lost} events were lost ({})", stages.join(", ")),
-                "connections may be missing, or miss their name or their path",
-                "enlarge the rings (--ring-bytes), or watch fewer connections",
-            );
-        }
-        for hook in self.coverage.capture.hooks.iter().filter(|h| h.why.is_some()) {
-            say(
-                format!("hook {} is not attached: {}", hook.name, hook.why.as_deref().unwrap_or_default()),
-                "what this hook sees is missing",
-                "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
-            );
-        }
-        if self.coverage.mesh_generation == 0 || self.coverage.mesh.objects == 0 {
-            say(
-                "no mesh objects are known".to_owned(),
-                "flows are shown, verdicts are not: every flow is unknown",
-                "name manifests or dumps with --mesh PATH",
-            );
-        }
-        if !self.coverage.mesh.skipped.is_empty() {
-            let skipped = &self.coverage.mesh.skipped;
-            say(
-                format!("{} objects or files could not be used: {}", skipped.len(), skipped[0]),
-                "verdicts that depend on them",
-                "mend what coverage.mesh.skipped lists",
-            );
-        }
-        if !self.strangers.is_empty() && self.coverage.mesh.objects > 0 {
-            let mut uids: Vec<&str> = self.strangers.iter().map(ArcStr::as_str).collect();
-            uids.sort_unstable();
-            say(
-                format!("{} pods have no Pod object: {}", uids.len(), uids[0]),
-                "their flows are unknown",
-                "add the Pods of this node to --mesh (kubectl get pods -A -o yaml)",
-            );
-        }
-        out
     }
 }
 
