@@ -1,1 +1,47 @@
-fn main() {}
+//! What the repository can do with itself: run the lab, check everything, rebuild the probe.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for developers: it talks")]
+
+mod install;
+mod lab;
+mod tools;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::lab::Lab;
+use crate::lab::inside::Inside;
+
+/// Tasks of the egress-tui workspace
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    Lab(Lab),
+    /// What runs inside of a lab
+    #[command(subcommand, hide = true)]
+    Inside(Inside),
+}
+
+fn main() -> ExitCode {
+    let done = match Task::parse() {
+        Task::Lab(lab) => lab.run(),
+        Task::Inside(inside) => inside.run().map(|()| 0),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            eprintln!("cargo xtask: {e:#}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// Usage and configuration (design §7); nothing was found, because nothing was looked at.
+const USAGE: u8 = 2;
+
+/// The folder of the workspace.
+fn workspace() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or(here.clone(), PathBuf::from)
+}

@@ -1,0 +1,106 @@
+//! What a node's agents write into iptables: istio-init in a pod, kube-proxy on the node.
+
+use std::fmt::Write as _;
+
+use crate::lab::objects::{Node, PROXY_ID, Pod, Proxy, Service, ServicePort};
+
+const ANNOTATIONS: &str = "traffic.sidecar.istio.io/";
+
+/// The nat table of a pod as istio-init leaves it (Istio: `tools/istio-iptables/pkg/capture/run.go`, `Run`; which
+/// annotation becomes which argument: `files/injection-template.yaml`). The order of the rules decides.
+/// `None`: nothing is redirected in this pod.
+pub(crate) fn istio_init(pod: &Pod) -> Option<String> {
+    let annotation = |name: &str| pod.annotations.get(&format!("{ANNOTATIONS}{name}")).map(String::as_str);
+    let mode = pod.annotations.get("sidecar.istio.io/interceptionMode").map(String::as_str);
+    if pod.proxy != Some(Proxy::Sidecar) || pod.host_network || mode == Some("NONE") {
+        return None;
+    }
+    let mut t = String::from(
+        "*nat\n:ISTIO_INBOUND - [0:0]\n:ISTIO_REDIRECT - [0:0]\n:ISTIO_IN_REDIRECT - [0:0]\n:ISTIO_OUTPUT - [0:0]\n",
+    );
+    let mut rule = |text: String| {
+        t.push_str("-A ");
+        t.push_str(&text);
+        t.push('\n');
+    };
+    for interface in split(annotation("excludeInterfaces")) {
+        rule(format!("PREROUTING -i {interface} -j RETURN"));
+        rule(format!("OUTPUT -o {interface} -j RETURN"));
+    }
+    rule("ISTIO_INBOUND -p tcp --dport 15008 -j RETURN".into());
+    rule("ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports 15001".into());
+    rule("ISTIO_IN_REDIRECT -p tcp -j REDIRECT --to-ports 15006".into());
+    let inbound = annotation("includeInboundPorts").unwrap_or("*");
+    if !inbound.is_empty() {
+        rule("PREROUTING -p tcp -j ISTIO_INBOUND".into());
+        if inbound == "*" {
+            let excluded = split(annotation("excludeInboundPorts"));
+            for port in ["15090", "15021", "15020"].into_iter().chain(excluded) {
+                rule(format!("ISTIO_INBOUND -p tcp --dport {port} -j RETURN"));
+            }
+            rule("ISTIO_INBOUND -p tcp -j ISTIO_IN_REDIRECT".into());
+        } else {
+            for port in split(Some(inbound)) {
+                rule(format!("ISTIO_INBOUND -p tcp --dport {port} -j ISTIO_IN_REDIRECT"));
+            }
+        }
+    }
+    rule("OUTPUT -j ISTIO_OUTPUT".into());
+    for port in split(annotation("excludeOutboundPorts")) {
+        rule(format!("ISTIO_OUTPUT -p tcp --dport {port} -j RETURN"));
+        rule(format!("ISTIO_OUTPUT -p udp --dport {port} -j RETURN"));
+    }
+    rule("ISTIO_OUTPUT -o lo -s 127.0.0.6/32 -j RETURN".into());
+    for owner in ["uid", "gid"] {
+        let own = format!("-m owner --{owner}-owner {PROXY_ID}");
+        rule(format!("ISTIO_OUTPUT -o lo ! -d 127.0.0.1/32 -p tcp ! --dport 15008 {own} -j ISTIO_IN_REDIRECT"));
+        rule(format!("ISTIO_OUTPUT -o lo -m owner ! --{owner}-owner {PROXY_ID} -j RETURN"));
+        rule(format!("ISTIO_OUTPUT {own} -j RETURN"));
+    }
+    rule("ISTIO_OUTPUT -d 127.0.0.1/32 -j RETURN".into());
+    for range in split(annotation("excludeOutboundIPRanges")) {
+        rule(format!("ISTIO_OUTPUT -d {range} -j RETURN"));
+    }
+    for port in split(annotation("includeOutboundPorts")) {
+        rule(format!("ISTIO_OUTPUT -p tcp --dport {port} -j ISTIO_REDIRECT"));
+    }
+    match annotation("includeOutboundIPRanges") {
+        None | Some("*") => rule("ISTIO_OUTPUT -j ISTIO_REDIRECT".into()),
+        ranges => {
+            for range in split(ranges) {
+                rule(format!("ISTIO_OUTPUT -d {range} -j ISTIO_REDIRECT"));
+            }
+        }
+    }
+    t.push_str("COMMIT\n");
+    Some(t)
+}
+
+/// The node's nat table: Services to their endpoints, and pods leave with the node's address.
+pub(crate) fn kube_proxy(node: &Node, services: &[Service]) -> String {
+    let mut t =
+        String::from("*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n-A OUTPUT -j KUBE-SERVICES\n");
+    for service in services {
+        for ServicePort { protocol, port, endpoints } in &service.ports {
+            for (i, (address, target)) in endpoints.iter().enumerate() {
+                let left = endpoints.len() - i;
+                let share = if left > 1 {
+                    format!(" -m statistic --mode nth --every {left} --packet 0")
+                } else {
+                    String::new()
+                };
+                let _ = writeln!(
+                    t,
+                    "-A KUBE-SERVICES -d {}/32 -p {protocol} -m {protocol} --dport {port}{share} -j DNAT --to-destination {address}:{target}",
+                    service.address
+                );
+            }
+        }
+    }
+    let _ = writeln!(t, "-A POSTROUTING -s {0} ! -d {0} -j MASQUERADE\nCOMMIT", node.pod_cidr);
+    t
+}
+
+fn split(value: Option<&str>) -> impl Iterator<Item = &str> {
+    value.unwrap_or_default().split(',').map(str::trim).filter(|v| !v.is_empty())
+}
