@@ -52,7 +52,8 @@ impl CgroupTree {
     /// `given`; else the mounted cgroup v2 (its own, or beside v1 on hybrid hosts); else a mount of our own that no
     /// process ever sees and that is gone when this value is.
     pub fn find(given: Option<&Path>) -> Result<Self, CgroupError> {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").map(|text| cgroup2_mounts(&text)).unwrap_or_default();
+        let mounts =
+            std::fs::read_to_string("/proc/self/mountinfo").map(|text| cgroup2_mounts(&text)).unwrap_or_default();
         if let Some(given) = given {
             let path = given.canonicalize().map_err(|error| CgroupError::Open { path: given.into(), error })?;
             let prefix = mounts.iter().filter(|m| path.starts_with(&m.point)).max_by_key(|m| m.point.as_os_str().len());
@@ -68,7 +69,8 @@ impl CgroupTree {
 
     fn open(path: &Path, prefix: PathBuf) -> Result<Self, CgroupError> {
         let failed = |error: rustix::io::Errno| CgroupError::Open { path: path.into(), error: error.into() };
-        let root = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+        let root = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed)?;
         let kind = rustix::fs::fstatfs(&root).map_err(failed)?.f_type;
         if u64::try_from(kind) != Ok(CGROUP2_MAGIC) {
             return Err(CgroupError::NotCgroup2(path.into()));
@@ -128,9 +130,8 @@ fn open_by_id(mount: BorrowedFd<'_>, id: CgroupId) -> io::Result<File> {
     let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id: id.0.to_ne_bytes() };
     // SAFETY: the handle has the layout of struct file_handle, lives through the call, and its first field says how
     // many bytes follow the head.
-    let fd = unsafe {
-        libc::open_by_handle_at(mount.as_raw_fd(), (&raw mut handle).cast(), libc::O_PATH | libc::O_CLOEXEC)
-    };
+    let fd =
+        unsafe { libc::open_by_handle_at(mount.as_raw_fd(), (&raw mut handle).cast(), libc::O_PATH | libc::O_CLOEXEC) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -61,7 +61,8 @@ impl Processes {
             let text = String::from_utf8_lossy(&bytes);
             ArcStr::from(text.trim_end_matches('\n'))
         });
-        let cgroup = std::fs::read(folder.join("cgroup")).ok().and_then(|bytes| pod_path(&String::from_utf8_lossy(&bytes)));
+        let cgroup =
+            std::fs::read(folder.join("cgroup")).ok().and_then(|bytes| pod_path(&String::from_utf8_lossy(&bytes)));
         Some(Input::Process { tgid, comm, cgroup })
     }
 }

@@ -149,10 +149,7 @@ fn totals(kind: Kind, totals: &Totals) -> Record {
             totals.state,
             state::FIN_WAIT2 | state::TIME_WAIT | state::CLOSE_WAIT | state::LAST_ACK | state::CLOSING
         );
-        (
-            totals.sent.saturating_sub(1 + u64::from(fin_sent)),
-            totals.received.saturating_sub(u64::from(fin_received)),
-        )
+        (totals.sent.saturating_sub(1 + u64::from(fin_sent)), totals.received.saturating_sub(u64::from(fin_received)))
     } else {
         (totals.sent, totals.received)
     };
@@ -166,7 +163,8 @@ fn totals(kind: Kind, totals: &Totals) -> Record {
 }
 
 fn cgroup(cgroup: &Cgroup) -> Record {
-    let ancestors = cgroup.ancestors.into_iter().rev().filter(|id| *id != 0 && *id != cgroup.id).map(CgroupId).collect();
+    let ancestors =
+        cgroup.ancestors.into_iter().rev().filter(|id| *id != 0 && *id != cgroup.id).map(CgroupId).collect();
     Record::Cgroup { id: CgroupId(cgroup.id), ancestors }
 }
 

@@ -73,7 +73,12 @@ impl Reader {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // The wake-ups of the two rings share one rate limit in the kernel: either means "look at both".
         epoll::add(&poll, flows.as_fd(), epoll::EventData::new_u64(0), epoll::EventFlags::IN | epoll::EventFlags::ET)?;
-        epoll::add(&poll, payloads.as_fd(), epoll::EventData::new_u64(0), epoll::EventFlags::IN | epoll::EventFlags::ET)?;
+        epoll::add(
+            &poll,
+            payloads.as_fd(),
+            epoll::EventData::new_u64(0),
+            epoll::EventFlags::IN | epoll::EventFlags::ET,
+        )?;
         epoll::add(&poll, stop.as_fd(), epoll::EventData::new_u64(STOP), epoll::EventFlags::IN)?;
         Ok(Self {
             programs: Some(programs),
