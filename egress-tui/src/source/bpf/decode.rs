@@ -21,6 +21,7 @@ const SILENCE: u32 = 2;
 
 /// What a record says.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub enum Record {
     /// For the world.
     Input(Input),

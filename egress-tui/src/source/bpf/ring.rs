@@ -9,17 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
-use egress_core::id::{CgroupId, Nanos, WallTime};
+use egress_core::id::{CgroupId, Nanos};
 use egress_core::input::{Input, SocketEvent};
 use egress_ebpf::Loss;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
-use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::decode::{Record, decode};
 use super::load::Loaded;
 use crate::source::cgroup::CgroupTree;
+use crate::source::clock;
 use crate::source::process::Processes;
 
 /// The reader looks at the rings at least this often, and lets time pass this often.
@@ -124,7 +124,7 @@ impl Reader {
             if self.held.len() >= HELD {
                 continue;
             }
-            let now = monotonic();
+            let (now, wall) = clock::now();
             all_read = self.drain(now);
             if now.since(self.last_losses) >= Nanos::SECOND {
                 self.last_losses = now;
@@ -133,7 +133,7 @@ impl Reader {
             if now.since(self.last_tick) >= TICK {
                 self.last_tick = now;
                 // Everything that was stamped before `now` has been read: what waits for a tick may be decided.
-                self.batch.push(Input::Tick { now, wall: wall() });
+                self.batch.push(Input::Tick { now, wall });
             }
             self.send();
         }
@@ -255,10 +255,10 @@ impl Reader {
     /// Detaches, then reads and sends all that is left: nothing can come after it.
     fn finish(mut self) {
         drop(self.programs.take());
-        let end = monotonic();
+        let (now, wall) = clock::now();
         while !self.drain(Nanos(u64::MAX)) && self.wait_for_room() {}
         self.tell_losses();
-        self.batch.push(Input::Tick { now: end, wall: wall() });
+        self.batch.push(Input::Tick { now, wall });
         self.send();
         while !self.held.is_empty() && self.wait_for_room() {}
         // What is left now has no receiver: it went away, or it has stood still for PATIENCE.
@@ -267,7 +267,7 @@ impl Reader {
     /// Sends until something is taken. False: nobody takes anything any more.
     fn wait_for_room(&mut self) -> bool {
         let held = self.held.len();
-        let started = monotonic();
+        let (started, _) = clock::now();
         loop {
             self.flush();
             if self.out.is_closed() {
@@ -276,7 +276,7 @@ impl Reader {
             if self.held.len() < held || held == 0 {
                 return true;
             }
-            if monotonic().since(started) > PATIENCE {
+            if clock::now().0.since(started) > PATIENCE {
                 return false;
             }
             std::thread::park_timeout(std::time::Duration::from_nanos(FULL));
@@ -288,14 +288,4 @@ impl Reader {
 enum Ring {
     Flows,
     Payloads,
-}
-
-fn monotonic() -> Nanos {
-    let time = clock_gettime(ClockId::Monotonic);
-    Nanos(time.tv_sec.unsigned_abs() * Nanos::SECOND + time.tv_nsec.unsigned_abs())
-}
-
-fn wall() -> WallTime {
-    let time = clock_gettime(ClockId::Realtime);
-    WallTime(time.tv_sec * 1_000_000_000 + time.tv_nsec)
 }
