@@ -1,8 +1,10 @@
 //! What the repository can do with itself: run the lab, check everything, rebuild the probe.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for developers: it talks")]
 
+mod check;
 mod install;
 mod lab;
+mod lint;
 mod tools;
 
 use std::path::PathBuf;
@@ -18,6 +20,8 @@ use crate::lab::inside::Inside;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
     Lab(Lab),
+    /// Format, lints, unit, property, scenario, screen, command, live and conformance tests, the BPF object
+    Test,
     /// What runs inside of a lab
     #[command(subcommand, hide = true)]
     Inside(Inside),
@@ -26,6 +30,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Lab(lab) => lab.run(),
+        Task::Test => check::run(),
         Task::Inside(inside) => inside.run().map(|()| 0),
     };
     match done {
