@@ -79,7 +79,7 @@ impl Table {
             failed,
             skipped: 0,
             seconds,
-            note: note.to_owned(),
+            note: String::new(),
         });
     }
 
