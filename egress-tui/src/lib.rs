@@ -9,3 +9,4 @@ pub mod engine;
 pub mod exit;
 pub mod out;
 pub mod source;
+pub mod tui;

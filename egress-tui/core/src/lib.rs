@@ -11,6 +11,7 @@
 //! - [`mesh`]: the objects, compiled and indexed; answers what Istio's configuration says must happen ([`mesh::Expected`]).
 //! - [`ledger`]: sockets stitched into journeys, with the evidence that joined them.
 //! - [`verdict`]: the order of design §4.1; every verdict travels with the chain of steps that led to it.
+//! - [`query`]: filter, order and window of a list: the page that one screen needs.
 //! - [`world`]: everything at one instant, cheap to clone, rendered by the TUI, the reports and `explain` alike.
 //!
 //! No I/O, no clock, no environment: time comes in as an argument, and `clippy.toml` beside this package forbids the rest.
@@ -22,6 +23,7 @@ pub mod input;
 pub mod ledger;
 pub mod mesh;
 pub mod name;
+pub mod query;
 pub mod sniff;
 pub mod verdict;
 pub mod world;

@@ -1,0 +1,257 @@
+//! The loop: wait for a key, a new world, a second, a signal; change; draw once.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use crossterm::event::{Event, EventStream};
+use egress_core::id::WallTime;
+use egress_core::world::World;
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use ratatui::layout::Rect;
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
+use signal_hook::low_level::emulate_default_handler;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, sleep_until};
+
+use super::look::{ColorChoice, Look, Surroundings, Theme};
+use super::term::{self, Screen};
+use super::ui::Ui;
+use super::update::{Effect, Msg, update};
+use super::view;
+
+/// New data is drawn at most this often: four times a second.
+const DATA_FRAME: Duration = Duration::from_millis(250);
+/// The same while the terminal's window is not the one in front.
+const UNFOCUSED_FRAME: Duration = Duration::from_secs(1);
+/// Input that arrives within this time after a frame shares the next one.
+const COALESCE: Duration = Duration::from_millis(16);
+/// The clock.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// What the user chose about the screen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Colour or not.
+    pub color: ColorChoice,
+    /// Which colours.
+    pub theme: Theme,
+    /// Nothing but ASCII.
+    pub ascii: bool,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Quit {
+    /// The user left.
+    User,
+    /// This signal came; the exit code is 128 and its number.
+    Signal(i32),
+    /// Nobody publishes worlds any more.
+    SourceEnded,
+}
+
+/// Shows worlds until the user leaves, a signal comes or nobody publishes any more. The terminal is the caller's again
+/// when this returns, also with an error. A panic in any thread ends it with an error, its message already printed.
+pub async fn run(worlds: watch::Receiver<Arc<World>>, options: Options) -> anyhow::Result<Quit> {
+    term::check().map_err(anyhow::Error::msg)?;
+    let look = Look::choose(options.color, options.theme, options.ascii, &Surroundings::from_env());
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let mut screen = Screen::enter().context("cannot take the terminal")?;
+    let result = Loop::new(worlds, look).run(&mut screen, &mut signals).await;
+    let left = screen.leave();
+    match result {
+        // A terminal that is gone takes no bytes: that is a hang-up, and so is failing to leave it.
+        Err(error) if gone(&error) => Ok(Quit::Signal(SIGHUP)),
+        Ok(quit) => left
+            .context("cannot give the terminal back")
+            .map(|()| quit)
+            .or_else(|error| if gone(&error) || matches!(quit, Quit::Signal(_)) { Ok(quit) } else { Err(error) }),
+        Err(error) => Err(error),
+    }
+}
+
+fn gone(error: &anyhow::Error) -> bool {
+    let code = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    code == Some(rustix::io::Errno::IO.raw_os_error()) || code == Some(rustix::io::Errno::PIPE.raw_os_error())
+}
+
+struct Signals {
+    terminate: Signal,
+    hangup: Signal,
+    interrupt: Signal,
+    stop: Signal,
+    go_on: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        // The second of the same signal ends the program at once, whatever the loop is waiting for.
+        for number in [SIGTERM, SIGHUP, SIGINT] {
+            let first = Arc::new(AtomicBool::new(false));
+            signal_hook::flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&first))?;
+            signal_hook::flag::register(number, first)?;
+        }
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            stop: signal(SignalKind::from_raw(SIGTSTP))?,
+            go_on: signal(SignalKind::from_raw(SIGCONT))?,
+        })
+    }
+}
+
+struct Loop {
+    worlds: watch::Receiver<Arc<World>>,
+    look: Look,
+    ui: Ui,
+    world: Arc<World>,
+    received: Instant,
+    started: Instant,
+    drawn: Option<Instant>,
+    focused: bool,
+    /// Something that only input changes.
+    touched: bool,
+    /// Something that only data changes.
+    aged: bool,
+}
+
+impl Loop {
+    fn new(mut worlds: watch::Receiver<Arc<World>>, look: Look) -> Self {
+        let world = Arc::clone(&worlds.borrow_and_update());
+        let now = Instant::now();
+        let (ui, focused) = (Ui::default(), true);
+        Self { worlds, look, ui, world, received: now, started: now, drawn: None, focused, touched: true, aged: false }
+    }
+
+    async fn run(mut self, screen: &mut Screen, signals: &mut Signals) -> anyhow::Result<Quit> {
+        let mut events = EventStream::new();
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let due = self.due();
+            tokio::select! {
+                biased;
+                () = term::panic() => anyhow::bail!("a thread panicked; its message is above"),
+                _ = signals.terminate.recv() => return Ok(Quit::Signal(SIGTERM)),
+                _ = signals.hangup.recv() => return Ok(Quit::Signal(SIGHUP)),
+                _ = signals.interrupt.recv() => return Ok(Quit::Signal(SIGINT)),
+                _ = signals.stop.recv() => self.stop(screen)?,
+                _ = signals.go_on.recv() => self.go_on(screen)?,
+                event = events.next() => {
+                    if let Some(quit) = self.input(event, &mut events, screen, signals).await? {
+                        return Ok(quit);
+                    }
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => self.draw(screen)?,
+                changed = self.worlds.changed() => {
+                    if changed.is_err() {
+                        return Ok(Quit::SourceEnded);
+                    }
+                    self.world = Arc::clone(&self.worlds.borrow_and_update());
+                    self.received = Instant::now();
+                    self.aged = true;
+                }
+                _ = heartbeat.tick() => self.aged = true,
+            }
+        }
+    }
+
+    /// When the next frame is to be drawn; `None` while nothing changed.
+    fn due(&self) -> Option<Instant> {
+        let Some(drawn) = self.drawn else { return Some(self.started) };
+        if self.touched {
+            return Some(drawn + COALESCE);
+        }
+        self.aged.then_some(drawn + if self.focused { DATA_FRAME } else { UNFOCUSED_FRAME })
+    }
+
+    /// The time on the wall: the newest world's, and what passed since it came.
+    fn pass(&mut self) {
+        let since = i64::try_from(self.received.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        self.ui.pass(self.started.elapsed(), WallTime(self.world.now.0.saturating_add(since)));
+    }
+
+    fn draw(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
+        self.pass();
+        let mut buffer = Screen::blank()?;
+        let area: Rect = buffer.area;
+        view::frame(&mut self.ui, &self.world, &self.look, area, &mut buffer);
+        screen.show(buffer)?;
+        self.drawn = Some(Instant::now());
+        self.touched = false;
+        self.aged = false;
+        Ok(())
+    }
+
+    /// Takes everything that waits, then lets one frame show it.
+    async fn input(
+        &mut self,
+        first: Option<io::Result<Event>>,
+        events: &mut (impl Stream<Item = io::Result<Event>> + Unpin),
+        screen: &mut Screen,
+        signals: &mut Signals,
+    ) -> anyhow::Result<Option<Quit>> {
+        let mut next = first;
+        loop {
+            let event = next.context("the terminal's input ended")??;
+            self.touched = true;
+            match self.event(event) {
+                Some(Effect::Quit) => return Ok(Some(Quit::User)),
+                Some(Effect::Redraw) => screen.forget(),
+                Some(Effect::Suspend) => {
+                    screen.leave()?;
+                    // As the terminal would: to everybody in the foreground, so that a parent stops with us.
+                    rustix::process::kill_current_process_group(rustix::process::Signal::TSTP)?;
+                    signals.stop.recv().await;
+                    self.stop(screen)?;
+                }
+                None => {}
+            }
+            match Pin::new(&mut *events).next().now_or_never() {
+                Some(more) => next = more,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) -> Option<Effect> {
+        match event {
+            Event::Key(key) => {
+                self.pass();
+                update(&mut self.ui, &self.world, &Msg::Key(key))
+            }
+            Event::Paste(text) => {
+                self.pass();
+                update(&mut self.ui, &self.world, &Msg::Paste(text))
+            }
+            Event::FocusGained => {
+                self.focused = true;
+                None
+            }
+            Event::FocusLost => {
+                self.focused = false;
+                None
+            }
+            Event::Resize(..) | Event::Mouse(_) => None,
+        }
+    }
+
+    /// Stops as by default, and takes the terminal again when it goes on.
+    fn stop(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
+        screen.leave()?;
+        emulate_default_handler(SIGTSTP)?;
+        self.go_on(screen)
+    }
+
+    fn go_on(&mut self, screen: &mut Screen) -> anyhow::Result<()> {
+        screen.again()?;
+        self.touched = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,3 @@
+//! Pieces of screens that know nothing of the domain.
+
+pub mod spark;
