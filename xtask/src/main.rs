@@ -1,6 +1,7 @@
 //! What the repository can do with itself: run the lab, check everything, rebuild the probe.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for developers: it talks")]
 
+mod bpf;
 mod check;
 mod install;
 mod lab;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::bpf::Bpf;
 use crate::lab::Lab;
 use crate::lab::inside::Inside;
 
@@ -20,6 +22,7 @@ use crate::lab::inside::Inside;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
     Lab(Lab),
+    Bpf(Bpf),
     /// Format, lints, unit, property, scenario, screen, command, live and conformance tests, the BPF object
     Test,
     /// What runs inside of a lab
@@ -30,6 +33,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Lab(lab) => lab.run(),
+        Task::Bpf(bpf) => bpf.run(),
         Task::Test => check::run(),
         Task::Inside(inside) => inside.run().map(|()| 0),
     };
