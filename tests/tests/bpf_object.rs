@@ -1,5 +1,8 @@
 //! What must hold of the committed BPF object, checked without loading it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use egress_ebpf::{global, map};
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionKind};
 
@@ -55,7 +58,6 @@ fn it_holds_the_maps_that_user_space_asks_for() {
         .map(|symbol| symbol.name().unwrap())
         .collect();
     maps.sort_unstable();
-    use egress_ebpf::map;
     assert_eq!(maps, [map::CGROUPS, map::FLOWS, map::LOSSES, map::PAYLOADS, map::SOCKETS, map::UDP_PEERS]);
 }
 
@@ -63,7 +65,6 @@ fn it_holds_the_maps_that_user_space_asks_for() {
 fn it_holds_the_globals_that_the_loader_sets() {
     let file = file();
     let section = file.section_by_name(".rodata").expect("read-only globals").index();
-    use egress_ebpf::global;
     for (name, bytes) in [
         (global::WAKE_INTERVAL, 8),
         (global::SAMPLE_INTERVAL, 8),
@@ -105,7 +106,8 @@ fn every_program_can_only_answer_allow() {
         assert!(!exits.is_empty());
         for exit in exits {
             let before = code[exit - 1];
-            let sets_r0 = MOVES.contains(&before[0]) && before[1] & 0x0f == 0;
+            let destination = before[1] % 16;
+            let sets_r0 = MOVES.contains(&before[0]) && destination == 0;
             let value = i32::from_le_bytes(before[4..8].try_into().unwrap());
             assert!(sets_r0 && value == 1, "{} leaves at {exit} with {before:02x?}", section.name().unwrap());
         }
@@ -119,7 +121,7 @@ fn it_tells_nothing_of_the_machine_that_built_it() {
         .filter(|word| word.len() > 4)
         .map(|word| String::from_utf8_lossy(word).into_owned())
         .collect();
-    let sources: Vec<&String> = text.iter().filter(|word| word.ends_with(".rs")).collect();
+    let sources: Vec<&String> = text.iter().filter(|word| word.contains(".rs")).collect();
     assert!(sources.len() > 5, "line information is there: {sources:?}");
     for word in &text {
         assert!(!word.starts_with('/') || !word[1..].contains('/'), "an absolute path: {word}");
