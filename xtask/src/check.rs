@@ -174,7 +174,8 @@ fn program_of(line: &str) -> Option<String> {
         let name = binary.rsplit_once('-').map_or(binary.as_str(), |(name, _)| name);
         return Some(format!("{name} unit"));
     }
-    stem(source)?.strip_suffix(".rs").map(str::to_owned)
+    // `tests/NAME.rs` or `tests/NAME/main.rs`
+    stem(source.strip_suffix(".rs")?.trim_end_matches("/main"))
 }
 
 /// `test result: ok. 12 passed; 0 failed; 1 ignored; …`

@@ -104,3 +104,86 @@ pub(crate) fn kube_proxy(node: &Node, services: &[Service]) -> String {
 fn split(value: Option<&str>) -> impl Iterator<Item = &str> {
     value.unwrap_or_default().split(',').map(str::trim).filter(|v| !v.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn pod(annotations: &[(&str, &str)]) -> Pod {
+        let annotations = annotations.iter().map(|(k, v)| (format!("{ANNOTATIONS}{k}"), (*v).to_owned()));
+        Pod {
+            namespace: "default".into(),
+            name: "sleep".into(),
+            uid: "1".into(),
+            ip: Ipv4Addr::new(10, 244, 0, 2),
+            qos: "Burstable".into(),
+            service_account: "default".into(),
+            host_network: false,
+            annotations: annotations.collect(),
+            containers: BTreeMap::new(),
+            proxy: Some(Proxy::Sidecar),
+        }
+    }
+
+    fn outbound(annotations: &[(&str, &str)]) -> Vec<String> {
+        let rules = istio_init(&pod(annotations)).unwrap_or_default();
+        rules.lines().filter_map(|l| l.strip_prefix("-A ISTIO_OUTPUT ")).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn without_annotations_everything_but_the_proxy_and_loopback_is_redirected() {
+        // as Istio's own ipnets.golden with `*` instead of a range
+        assert_eq!(
+            outbound(&[]),
+            [
+                "-o lo -s 127.0.0.6/32 -j RETURN",
+                "-o lo ! -d 127.0.0.1/32 -p tcp ! --dport 15008 -m owner --uid-owner 1337 -j ISTIO_IN_REDIRECT",
+                "-o lo -m owner ! --uid-owner 1337 -j RETURN",
+                "-m owner --uid-owner 1337 -j RETURN",
+                "-o lo ! -d 127.0.0.1/32 -p tcp ! --dport 15008 -m owner --gid-owner 1337 -j ISTIO_IN_REDIRECT",
+                "-o lo -m owner ! --gid-owner 1337 -j RETURN",
+                "-m owner --gid-owner 1337 -j RETURN",
+                "-d 127.0.0.1/32 -j RETURN",
+                "-j ISTIO_REDIRECT",
+            ]
+        );
+    }
+
+    #[test]
+    fn excluded_ports_come_first_and_hold_for_udp_too() {
+        let rules = outbound(&[("excludeOutboundPorts", "1433, 9443")]);
+        assert_eq!(
+            rules[..4],
+            [
+                "-p tcp --dport 1433 -j RETURN",
+                "-p udp --dport 1433 -j RETURN",
+                "-p tcp --dport 9443 -j RETURN",
+                "-p udp --dport 9443 -j RETURN"
+            ]
+        );
+    }
+
+    #[test]
+    fn excluded_ranges_come_before_included_ports_and_those_before_included_ranges() {
+        let rules = outbound(&[
+            ("includeOutboundIPRanges", "9.9.0.0/16"),
+            ("excludeOutboundIPRanges", "1.1.0.0/16"),
+            ("includeOutboundPorts", "31000"),
+        ]);
+        assert_eq!(
+            rules[rules.len() - 3..],
+            ["-d 1.1.0.0/16 -j RETURN", "-p tcp --dport 31000 -j ISTIO_REDIRECT", "-d 9.9.0.0/16 -j ISTIO_REDIRECT"]
+        );
+    }
+
+    #[test]
+    fn gateways_and_host_network_pods_are_left_alone() {
+        let gateway = Pod { proxy: Some(Proxy::Router), ..pod(&[]) };
+        let host = Pod { host_network: true, ..pod(&[]) };
+        let plain = Pod { proxy: None, ..pod(&[]) };
+        assert!([gateway, host, plain].iter().all(|p| istio_init(p).is_none()));
+    }
+}

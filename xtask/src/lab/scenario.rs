@@ -220,3 +220,73 @@ pub(crate) fn list(as_json: bool) -> Result<String> {
     }
     Ok(lines.join("\n"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::lab::cgroup;
+    use crate::lab::objects::{Objects, Pod};
+
+    fn everything() -> Vec<(Scenario, Vec<Pod>)> {
+        let with_pods = |scenario: Scenario| {
+            let objects = Objects::read(&scenario.folder.join("mesh")).expect("objects");
+            let node = objects.node().expect("a Node");
+            let pods = objects.pods(&node.name).expect("pods");
+            (scenario, pods)
+        };
+        all().expect("scenarios").into_iter().map(with_pods).collect()
+    }
+
+    #[test]
+    fn every_variant_is_a_pod_of_the_node_and_its_containers_exist() {
+        for (scenario, pods) in everything() {
+            for variant in &scenario.variants {
+                let pod = pods.iter().find(|p| p.key() == variant.pod).expect(&variant.pod);
+                let missing = variant.play.iter().find(|p| !pod.containers.contains_key(&p.container));
+                assert!(missing.is_none(), "{}: {}: {missing:?}", scenario.name, variant.pod);
+                assert!(!variant.play.is_empty(), "{}: {} plays nothing", scenario.name, variant.pod);
+            }
+            let names: BTreeSet<_> = scenario.variants.iter().map(|v| v.pod.rsplit('/').next()).collect();
+            assert_eq!(names.len(), scenario.variants.len(), "{}: pods of one name", scenario.name);
+        }
+    }
+
+    #[test]
+    fn every_proxy_has_what_istiod_generated_for_its_pod() {
+        for (scenario, pods) in everything() {
+            for pod in pods.iter().filter(|p| p.proxy.is_some()) {
+                let file = scenario.envoy(&pod.namespace, &pod.name);
+                let text = fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+                let bootstrap: Value = serde_json::from_slice(&text).expect("JSON");
+                let id = bootstrap["node"]["id"].as_str().expect("an id");
+                let wanted = format!("~{}~{}.{}~", pod.ip, pod.name, pod.namespace);
+                assert!(id.contains(&wanted), "{}: {id} is not {wanted}", file.display());
+            }
+        }
+    }
+
+    #[test]
+    fn only_documentation_addresses_are_outside() {
+        let documentation = |a: &Ipv4Addr| {
+            let [a, b, c, _] = a.octets();
+            [(192, 0, 2), (198, 51, 100), (203, 0, 113)].contains(&(a, b, c))
+        };
+        for (scenario, _) in everything() {
+            let hosts: BTreeSet<_> = scenario.outside.iter().map(|h| h.address).collect();
+            assert!(hosts.iter().all(documentation), "{}: {hosts:?}", scenario.name);
+            assert!(scenario.names.values().flatten().all(|a| hosts.contains(a)), "{}: {hosts:?}", scenario.name);
+        }
+    }
+
+    #[test]
+    fn no_two_containers_share_a_cgroup() {
+        for (scenario, pods) in everything() {
+            let paths: Vec<_> =
+                pods.iter().flat_map(|p| p.containers.values().map(|id| cgroup::of_container(p, id))).collect();
+            let distinct: BTreeSet<_> = paths.iter().collect();
+            assert_eq!(distinct.len(), paths.len(), "{}", scenario.name);
+        }
+    }
+}
