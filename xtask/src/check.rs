@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::tools::cargo;
-use crate::{install, lint, workspace};
+use crate::{bpf, install, lint, workspace};
 
 /// Live tests are those of the files that end so.
 const LIVE: &str = "_live";
@@ -30,7 +30,7 @@ pub(crate) fn run() -> Result<u8> {
     let mut table = Table::default();
     table.check("source rules", || {
         let broken = lint::broken(&workspace())?;
-        if broken.is_empty() { Ok(()) } else { bail!("{}", broken.join("\n")) }
+        if broken.is_empty() { Ok(String::new()) } else { bail!("{}", broken.join("\n")) }
     });
     match install::components() {
         Ok(()) => {
@@ -47,15 +47,13 @@ pub(crate) fn run() -> Result<u8> {
         }
     }
     if root {
-        table.check("what the lab needs", || install::for_lab().map(drop));
+        table.check("what the lab needs", || install::for_lab().map(|_| String::new()));
     }
     table.tests(root)?;
     if let Err(e) = install::for_probe() {
         eprintln!("no toolchain to rebuild the BPF object with: {e:#}");
     }
-    table.check("BPF object", || {
-        succeed(Command::new(std::env::current_exe()?).current_dir(workspace()).args(["bpf", "--verify"]))
-    });
+    table.check("BPF object", || bpf::verify(&workspace()));
     Ok(table.print())
 }
 
@@ -64,7 +62,7 @@ struct Table(Vec<Row>);
 
 impl Table {
     /// One check that is no test of cargo's.
-    fn check(&mut self, what: &str, check: impl FnOnce() -> Result<()>) {
+    fn check(&mut self, what: &str, check: impl FnOnce() -> Result<String>) {
         eprintln!("── {what}");
         let began = Instant::now();
         let done = check();
@@ -79,7 +77,7 @@ impl Table {
             failed,
             skipped: 0,
             seconds,
-            note: String::new(),
+            note: done.unwrap_or_default(),
         });
     }
 
@@ -188,12 +186,12 @@ fn result_of(line: &str) -> Option<(usize, usize, usize)> {
     Some((count(" passed")?, count(" failed")?, count(" ignored")?))
 }
 
-fn succeed(command: &mut Command) -> Result<()> {
+fn succeed(command: &mut Command) -> Result<String> {
     let status = command.stdin(Stdio::null()).status().with_context(|| format!("{command:?}"))?;
     if !status.success() {
         bail!("{status}");
     }
-    Ok(())
+    Ok(String::new())
 }
 
 #[cfg(test)]

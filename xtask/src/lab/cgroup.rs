@@ -10,17 +10,18 @@ use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::lab::objects::Pod;
+use crate::lab::run::RUNS;
 
 /// Every folder of a lab begins so, directly below the cgroup v2 root.
 pub(crate) const PREFIX: &str = "egress-lab-";
 
-/// Where cgroup v2 is mounted: at `/sys/fs/cgroup`, beside the old hierarchies, or nowhere (`None`).
+/// Where cgroup v2 is mounted: at `/sys/fs/cgroup`, beside the old hierarchies, or nowhere (`None`). What another lab mounted
+/// for itself does not count: it goes with that lab.
 pub(crate) fn mounted() -> Result<Option<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("/proc/self/mounts")?;
-    Ok(mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|f| f.get(2) == Some(&"cgroup2")).map(|f| {
-        // a mount of our own hides nothing: it is the last resort of a lab that runs right now
-        PathBuf::from(f[1].replace("\\040", " "))
-    }))
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let mut found = fields.filter(|f| f.get(2) == Some(&"cgroup2")).map(|f| PathBuf::from(f[1].replace("\\040", " ")));
+    Ok(found.find(|place| !place.starts_with(RUNS)))
 }
 
 /// Mounts cgroup v2 at this folder.

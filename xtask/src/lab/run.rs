@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::lab::cgroup;
 
 /// Folders of the runs. Not below /run, which may be mounted `noexec`, nor below a home, which uid 1337 cannot enter.
-const RUNS: &str = "/var/lib/egress-tui-lab";
+pub(crate) const RUNS: &str = "/var/lib/egress-tui-lab";
 /// What is installed once and stays: Envoy, and the lock that puts starts and ends of labs in order.
 pub(crate) const CACHE: &str = "/var/cache/egress-tui-lab";
 
