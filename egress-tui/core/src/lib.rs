@@ -21,6 +21,7 @@ pub mod attribution;
 pub mod id;
 pub mod input;
 pub mod ledger;
+pub mod manifest;
 pub mod mesh;
 pub mod name;
 pub mod query;

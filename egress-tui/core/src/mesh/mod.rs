@@ -1,55 +1,158 @@
 //! The mesh: every object that decides where an outbound connection goes, compiled, indexed and immutable.
 //!
+//! ```text
+//!  raw objects ─▶ object (typed) ─▶ index ─┬─ registry: hostnames, ports, addresses, endpoints
+//!                                          ├─ visible: VirtualServices and DestinationRules by who may see them
+//!                                          └─ gateways, Sidecars, pods, namespaces
+//!  pod ─▶ scope (shared) ─▶ proxy (shared) ─┬─ listener + chain: address, port, SNI, bytes
+//!                                           ├─ route: Host, path
+//!                                           └─ gateway: the same for gateways' pods
+//!  call ─▶ capture ─▶ decide ─▶ Expected
+//! ```
+//!
 //! [`Mesh::expect`] answers, for one connection, what Istio's configuration says must happen, with the objects and
-//! fields that decide it. It never looks at what was seen; that is compared in [`crate::verdict`].
+//! fields that decide it. It never looks at what was seen; that is compared in [`crate::verdict`]. Scopes, listeners and route
+//! tables are compiled when a pod first needs them, and shared between pods that are alike.
 
+mod ask;
 pub mod call;
+mod capture;
+mod chain;
+mod cluster;
+mod decide;
 pub mod expected;
+mod gateway;
+mod gatewayapi;
+mod host;
+mod index;
+mod inside;
+mod listener;
+mod object;
+mod permit;
+pub mod options;
 pub mod pod;
+mod pods;
+mod protocol;
+mod proxy;
+mod register;
+mod registry;
+mod route;
+mod scope;
+mod visible;
 
 pub use call::{Bytes, Call, CallLeg};
 pub use expected::{Certainty, Entry, Expected, Match, Miss, Next, NextKind, Outcome, Owner, Registration, Uncaptured};
+pub use options::{IstioVersion, MeshOptions, OptionError, Rules};
 pub use pod::{Container, ContainerRole, Pod, PodIndex, ProxyKind};
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock, RwLock};
 
-use crate::id::NamespacedName;
-use crate::verdict::Step;
+use arcstr::ArcStr;
+use rustc_hash::FxHashMap;
+
+use crate::id::ObjectRef;
+use crate::manifest::{self, Problem, RawObject};
+use crate::mesh::index::{Index, Objects};
+use crate::mesh::inside::Inside;
+use crate::mesh::pods::PodRecord;
+use crate::mesh::proxy::{Proxy, ProxyKey, Role};
+use crate::mesh::scope::Scope;
 
 /// All objects at one moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Mesh {
+    index: Index,
+    raw: Vec<RawObject>,
+    names: FxHashMap<ObjectRef, u32>,
+    problems: Vec<Problem>,
     pods: Vec<Pod>,
+    records: Vec<PodRecord>,
+    by_uid: FxHashMap<ArcStr, PodIndex>,
+    by_ip: FxHashMap<IpAddr, PodIndex>,
+    by_name: FxHashMap<(ArcStr, ArcStr), PodIndex>,
+    inside: Inside,
+    /// The proxy of each pod, once it was asked for.
+    proxies: Vec<OnceLock<Option<Arc<Proxy>>>>,
+    scopes: RwLock<FxHashMap<(ArcStr, Role, Option<u32>), Arc<Scope>>>,
+    alike: RwLock<FxHashMap<ProxyKey, Arc<Proxy>>>,
 }
 
 /// What an address inside the cluster belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InCluster {
     /// The object; `None` for loopback and link-local.
-    pub object: Option<crate::id::ObjectRef>,
+    pub object: Option<ObjectRef>,
     /// `pod`, `service`, `node`, `api-server`, `dns`, `loopback`.
     pub what: &'static str,
 }
 
+impl Default for Mesh {
+    fn default() -> Self {
+        Self::compile(Vec::new(), &MeshOptions::default())
+    }
+}
+
 impl Mesh {
+    /// Compiles raw objects. Their order does not matter.
+    pub fn compile(objects: Vec<RawObject>, options: &MeshOptions) -> Self {
+        let mut sorted = index::sort(objects);
+        let typed = Objects::read(&mut sorted);
+        let (index, specs) = Index::new(typed, options);
+        let names = (0u32..).zip(&sorted.names).map(|(n, name)| (name.clone(), n)).collect();
+        let (pods, records): (Vec<Pod>, Vec<PodRecord>) = specs.iter().map(|spec| pods::read(&index, spec)).unzip();
+        let mut mesh = Self {
+            inside: Inside::new(&index),
+            index,
+            raw: sorted.raw,
+            names,
+            problems: sorted.problems,
+            proxies: pods.iter().map(|_| OnceLock::new()).collect(),
+            by_uid: FxHashMap::default(),
+            by_ip: FxHashMap::default(),
+            by_name: FxHashMap::default(),
+            pods,
+            records,
+            scopes: RwLock::default(),
+            alike: RwLock::default(),
+        };
+        mesh.index_pods();
+        mesh
+    }
+
+    fn index_pods(&mut self) {
+        for (n, pod) in (0u32..).zip(&self.pods) {
+            let index = PodIndex(n);
+            if !pod.uid.is_empty() {
+                self.by_uid.entry(pod.uid.clone()).or_insert(index);
+            }
+            if !pod.host_network && self.records[n as usize].running {
+                for ip in &pod.ips {
+                    self.by_ip.entry(*ip).or_insert(index);
+                }
+            }
+            self.by_name.insert((pod.name.namespace.clone(), pod.name.name.clone()), index);
+        }
+    }
+
     /// The pod at this index.
     pub fn pod(&self, index: PodIndex) -> &Pod {
         &self.pods[index.0 as usize]
     }
 
     /// The pod with this `metadata.uid`.
-    pub fn pod_by_uid(&self, _uid: &str) -> Option<PodIndex> {
-        None
+    pub fn pod_by_uid(&self, uid: &str) -> Option<PodIndex> {
+        self.by_uid.get(uid).copied()
     }
 
-    /// The pod that has this address (never one of hostNetwork).
-    pub fn pod_by_ip(&self, _ip: IpAddr) -> Option<PodIndex> {
-        None
+    /// The pod that has this address (never one of hostNetwork, never one that has ended).
+    pub fn pod_by_ip(&self, ip: IpAddr) -> Option<PodIndex> {
+        self.by_ip.get(&ip).copied()
     }
 
-    /// Node objects.
-    pub fn node_count(&self) -> usize {
-        0
+    /// The pod of this name.
+    pub fn pod_by_name(&self, namespace: &str, name: &str) -> Option<PodIndex> {
+        self.by_name.get(&(namespace.into(), name.into())).copied()
     }
 
     /// Every pod.
@@ -57,29 +160,80 @@ impl Mesh {
         (0..self.pods.len() as u32).map(PodIndex)
     }
 
-    /// Whose address this is, if it is inside the cluster.
-    pub fn in_cluster(&self, _ip: IpAddr, _port: u16) -> Option<InCluster> {
-        None
+    /// Objects that could be used only in part, or not at all, in the order of files and lines.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
     }
 
-    /// The Service in front of this gateway (or waypoint) pod; `None` for other pods.
-    pub fn gateway_of_pod(&self, _pod: PodIndex) -> Option<NamespacedName> {
-        None
+    /// How many objects there are, of any kind.
+    pub fn object_count(&self) -> usize {
+        self.raw.len()
     }
 
-    /// The route of this gateway's (or waypoint's) pod that leads to `to`, if any does: by endpoint address, or by `name`
-    /// (what the proxy resolved or the server name in the bytes) and port.
-    pub fn gateway_permits(&self, _pod: PodIndex, _to: SocketAddr, _name: Option<&str>) -> Option<Step> {
-        None
+    /// Node objects.
+    pub fn node_count(&self) -> usize {
+        self.index.nodes.len()
     }
 
-    /// An address of the control plane (istiod's Services and pods).
-    pub fn is_control_plane(&self, _ip: IpAddr, _port: u16) -> bool {
-        false
+    /// The release whose rules decide.
+    pub fn istio_version(&self) -> IstioVersion {
+        self.index.version
     }
 
-    /// What Istio's configuration says must happen to this connection.
-    pub fn expect(&self, _call: &Call<'_>) -> Expected {
-        Expected::unknown("not built yet")
+    /// The text of an object, its file (empty where it comes from an API) and its first line there.
+    pub fn object_text(&self, object: &ObjectRef) -> Option<(String, ArcStr, u32)> {
+        let origin = &self.raw.get(*self.names.get(object)? as usize)?.origin;
+        let (text, line) = manifest::object_text(origin);
+        Some((text, origin.file.clone(), line))
+    }
+
+    /// The line of a field in its file, or of the nearest field above it that exists.
+    pub fn field_line(&self, object: &ObjectRef, field: &str) -> Option<u32> {
+        manifest::field_line(&self.raw.get(*self.names.get(object)? as usize)?.origin, field)
+    }
+
+    /// The proxy of a pod; `None` where it has none that istiod programs.
+    fn proxy(&self, pod: PodIndex) -> Option<&Proxy> {
+        self.proxies[pod.0 as usize].get_or_init(|| self.proxy_of(pod)).as_deref()
+    }
+
+    fn proxy_of(&self, pod: PodIndex) -> Option<Arc<Proxy>> {
+        let record = &self.records[pod.0 as usize];
+        let role = match self.pod(pod).proxy {
+            ProxyKind::Gateway => Role::Gateway,
+            ProxyKind::Waypoint | ProxyKind::Ztunnel => return None,
+            ProxyKind::Sidecar | ProxyKind::Ambient | ProxyKind::Host | ProxyKind::None | ProxyKind::Proxyless => {
+                Role::Sidecar
+            }
+        };
+        let namespace = self.pod(pod).name.namespace.clone();
+        let sidecar =
+            (role == Role::Sidecar).then(|| self.index.sidecar_for(&namespace, &self.pod(pod).labels)).flatten();
+        let scope = self.scope(&namespace, role, sidecar);
+        let labels = self.pod(pod).labels.iter().filter(|(k, _)| self.index.label_keys.contains(k)).cloned().collect();
+        let key = ProxyKey { namespace, role, sidecar, labels, allocated: record.uses_allocated, ipv6: record.ipv6 };
+        if role == Role::Gateway {
+            // what it listens on depends on the Services that front the pod: each has a proxy of its own
+            return Some(Arc::new(Proxy::new(&self.index, key, scope)));
+        }
+        let known = self.alike.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key).cloned();
+        Some(known.unwrap_or_else(|| {
+            let made = Arc::new(Proxy::new(&self.index, key.clone(), scope));
+            let mut map = self.alike.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            map.entry(key).or_insert(made).clone()
+        }))
+    }
+
+    fn scope(&self, namespace: &ArcStr, role: Role, sidecar: Option<u32>) -> Arc<Scope> {
+        let key = (namespace.clone(), role, sidecar);
+        let known = self.scopes.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key).cloned();
+        known.unwrap_or_else(|| {
+            let made = Arc::new(match role {
+                Role::Sidecar => Scope::of_sidecar(&self.index, namespace, sidecar),
+                Role::Gateway => Scope::of_gateway(&self.index, namespace),
+            });
+            let mut map = self.scopes.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            map.entry(key).or_insert(made).clone()
+        })
     }
 }

@@ -1,0 +1,242 @@
+//! [`Mesh::expect`]: one call, from the rules of interception to the finished answer.
+
+use std::borrow::Cow;
+
+use arcstr::ArcStr;
+
+use crate::id::{NamespacedName, ObjectRef};
+use crate::mesh::chain::{Block, Picked};
+use crate::mesh::decide::{Tls, Walk, Wire};
+use crate::mesh::gateway::MergedGateway;
+use crate::mesh::object::L4Rule;
+use crate::mesh::proxy::Proxy;
+use crate::mesh::registry::Upstream;
+use crate::mesh::scope::Scope;
+use crate::mesh::{Bytes, Call, CallLeg, Certainty, Expected, Mesh, Outcome, PodIndex, ProxyKind, Registration};
+use crate::verdict::{Mark, Reason, Step};
+
+impl Mesh {
+    /// What Istio's configuration says must happen to this connection.
+    pub fn expect(&self, call: &Call<'_>) -> Expected {
+        if call.leg == CallLeg::Gateway {
+            return self.arriving(call);
+        }
+        if !call.captured {
+            if call.to.ip().is_loopback() {
+                let mut out = Expected::new(Outcome::NotApplicable);
+                out.because.push(Step::new("captured", Mark::Decides, "loopback stays inside the pod"));
+                return out;
+            }
+            if let Some(uncaptured) = self.uncaptured(call) {
+                let mut out = Expected::new(Outcome::NotCaptured);
+                let then = self.captured(call);
+                out.registration = then.registration;
+                out.reason = Some(uncaptured.reason);
+                let mut step = Step::new("captured", Mark::No, uncaptured.says.clone());
+                step.object.clone_from(&uncaptured.object);
+                step.field.clone_from(&uncaptured.field);
+                out.because.push(step);
+                out.uncaptured = Some(uncaptured);
+                out.then = Some(Box::new(then));
+                return out;
+            }
+        }
+        let mut out = self.captured(call);
+        let step = Step::new(
+            "captured",
+            Mark::Ok,
+            if call.captured { "the proxy accepted it" } else { "no rule of interception leaves it out" },
+        );
+        out.because.insert(0, step);
+        out
+    }
+
+    /// What a captured connection gets.
+    fn captured(&self, call: &Call<'_>) -> Expected {
+        if self.pod(call.pod).proxy == ProxyKind::Ambient {
+            return Expected::unknown("decisions of ztunnel and waypoints are not modelled");
+        }
+        let Some(proxy) = self.proxy(call.pod) else {
+            return Expected::unknown("this kind of proxy is not modelled");
+        };
+        let walk = Walk { mesh: self, proxy, pod: call.pod, depth: 0 };
+        let mut out = self.by_bytes(call, |wire| walk.outbound(wire));
+        self.finish(&mut out, call, proxy);
+        out
+    }
+
+    /// A connection that arrives at a gateway.
+    fn arriving(&self, call: &Call<'_>) -> Expected {
+        if self.pod(call.pod).proxy != ProxyKind::Gateway {
+            return Expected::unknown("the pod runs no gateway");
+        }
+        let Some(proxy) = self.proxy(call.pod) else { return Expected::unknown("the pod runs no gateway") };
+        let walk = Walk { mesh: self, proxy, pod: call.pod, depth: 0 };
+        let mut out = self.by_bytes(call, |wire| walk.at_gateway(wire));
+        self.finish(&mut out, call, proxy);
+        out
+    }
+
+    /// Asks with the bytes that are known, or with all that are possible.
+    fn by_bytes(&self, call: &Call<'_>, ask: impl Fn(&Wire<'_>) -> Expected) -> Expected {
+        let lower = |name: Option<&str>| name.map(|n| Cow::<'_, str>::Owned(n.to_ascii_lowercase()));
+        let sni = lower(call.sni).unwrap_or_default();
+        let wire = |tls: Tls, http: bool, sni: Cow<'static, str>, host: Option<Cow<'static, str>>| Wire {
+            to: call.to,
+            tls,
+            http,
+            sni,
+            host,
+            path: call.path,
+        };
+        match call.bytes {
+            Bytes::Tls => {
+                let https = call.leg == CallLeg::Gateway && call.host.is_some();
+                let mut host = lower(call.host).filter(|_| https);
+                if https && host.as_deref() == Some("") {
+                    host = None;
+                }
+                ask(&wire(Tls::Tls, https, sni, host))
+            }
+            Bytes::Http | Bytes::Http2 => {
+                ask(&wire(Tls::None, true, Cow::Borrowed(""), lower(call.host).filter(|h| !h.is_empty())))
+            }
+            Bytes::Opaque => ask(&wire(Tls::None, false, Cow::Borrowed(""), None)),
+            Bytes::Unknown => {
+                let name = lower(call.sni.or(call.host).or(call.dns));
+                let tls = ask(&wire(Tls::Tls, false, name.clone().unwrap_or_default(), None));
+                let http = ask(&wire(Tls::None, true, Cow::Borrowed(""), name.clone()));
+                let raw = ask(&wire(Tls::None, false, Cow::Borrowed(""), None));
+                undecided(call, name.is_some(), tls, http, raw)
+            }
+        }
+    }
+
+    /// Registration, EnvoyFilters, and the reason where nothing has named one yet.
+    fn finish(&self, out: &mut Expected, call: &Call<'_>, proxy: &Proxy) {
+        let lower: Vec<String> = [call.sni, call.host].into_iter().flatten().map(str::to_ascii_lowercase).collect();
+        let mut names: Vec<&str> = lower.iter().map(String::as_str).filter(|n| !n.is_empty()).collect();
+        if names.is_empty() {
+            names.extend(call.dns);
+        }
+        let names: Vec<&str> = names.iter().map(|n| crate::mesh::route::without_port(n)).collect();
+        let (registration, misses) = self.registration(proxy, &names, call.to.ip(), call.to.port());
+        out.registration = registration;
+        let unrouted = matches!(out.outcome, Outcome::Passthrough | Outcome::Blocked | Outcome::Dynamic);
+        if unrouted {
+            let reason = match registration {
+                Registration::Visible => Reason::ProtocolMismatch,
+                Registration::OtherPort => Reason::PortNotRegistered,
+                Registration::NotVisible => misses.first().map_or(Reason::NotExported, |m| m.reason),
+                Registration::Unregistered => Reason::Unregistered,
+            };
+            out.reason = out.reason.or(Some(reason));
+        }
+        let at = out.because.len().saturating_sub(1);
+        let step = match (registration, misses.first()) {
+            (Registration::Visible, _) => {
+                Step::new("registered", Mark::Ok, "host and port are registered and visible here")
+            }
+            (_, Some(miss)) => {
+                Step::new("registered", Mark::No, miss.says.clone()).by(miss.object.clone(), miss.field.clone())
+            }
+            (_, None) => Step::new("registered", Mark::No, "no ServiceEntry or Service has this host or address"),
+        };
+        out.because.insert(at, step);
+        out.misses.extend(misses);
+        if let Some(first) = proxy.filters.first() {
+            let object = self.index.envoy_filters[*first as usize].meta.object.clone();
+            let says = "an EnvoyFilter may have changed the proxy's configuration".to_owned();
+            out.because.push(Step::new("listener", Mark::Unknown, says).by(object, ".spec.configPatches"));
+            out.reasons.push(Reason::EnvoyFilter);
+            out.certainty = Certainty::EnvoyFilterTainted;
+        }
+    }
+
+    /// The Gateways of a pod, merged.
+    pub(crate) fn merged_gateway<'p>(&self, proxy: &'p Proxy, pod: PodIndex) -> Option<&'p MergedGateway> {
+        proxy
+            .gateway
+            .get_or_init(|| MergedGateway::new(&self.index, proxy, &self.records[pod.0 as usize].gateway))
+            .as_ref()
+    }
+
+    /// Pods behind a Service that run a gateway, in order of name.
+    pub(crate) fn gateway_pods(&self, upstream: &Upstream) -> Vec<PodIndex> {
+        let Some(selector) = upstream.selector.as_ref().filter(|s| !s.is_empty()) else { return Vec::new() };
+        self.pods()
+            .filter(|p| {
+                let pod = self.pod(*p);
+                pod.proxy == ProxyKind::Gateway
+                    && pod.name.namespace == upstream.namespace
+                    && crate::mesh::object::read::selects(selector, &pod.labels)
+            })
+            .collect()
+    }
+
+    /// The upstream is a Service that fronts gateways.
+    pub(crate) fn is_gateway_service(&self, upstream: &Upstream) -> bool {
+        upstream.kubernetes && !self.gateway_pods(upstream).is_empty()
+    }
+
+    /// The Service that fronts a gateway's pod: the first by name.
+    pub fn gateway_of_pod(&self, pod: PodIndex) -> Option<NamespacedName> {
+        if !matches!(self.pod(pod).proxy, ProxyKind::Gateway | ProxyKind::Waypoint) {
+            return None;
+        }
+        let target = self.records[pod.0 as usize].gateway.targets.first()?;
+        Some(self.index.services[target.service as usize].meta.object.name.clone())
+    }
+
+    /// Object and path of a rule, or of one of its matches.
+    pub(crate) fn rule_field(&self, Picked { id, block, rule, place: m }: Picked) -> (ObjectRef, ArcStr) {
+        let vs = self.index.virtual_services.get(id);
+        let l4 = |list: &[L4Rule]| {
+            list.get(rule as usize).map(|r| (r.at.clone(), r.matches.get(m as usize).map(|m| m.path.clone())))
+        };
+        let found = match block {
+            Block::Http => {
+                vs.http.get(rule as usize).map(|r| (r.at.clone(), r.matches.get(m as usize).map(|m| m.path.clone())))
+            }
+            Block::Tls => l4(&vs.tls),
+            Block::Tcp => l4(&vs.tcp),
+        };
+        let Some((at, path)) = found else { return (vs.meta.object.clone(), ".spec".into()) };
+        (vs.object_of(&at), path.unwrap_or(at.path))
+    }
+
+    /// Object and field of the outbound policy that applies.
+    pub(crate) fn policy_field(&self, scope: &Scope) -> (Option<ObjectRef>, ArcStr) {
+        match scope.sidecar.filter(|_| scope.policy_of_sidecar) {
+            Some(n) => {
+                (Some(self.index.sidecars[n as usize].meta.object.clone()), ".spec.outboundTrafficPolicy".into())
+            }
+            None => (self.index.config.object.clone(), ".data.mesh.outboundTrafficPolicy".into()),
+        }
+    }
+}
+
+/// The bytes were not seen: what all possible ones agree in is exact, else the likeliest answer with the others as alternatives.
+fn undecided(call: &Call<'_>, named: bool, tls: Expected, http: Expected, raw: Expected) -> Expected {
+    let same = |a: &Expected, b: &Expected| a.outcome == b.outcome && a.cluster == b.cluster && a.gateway == b.gateway;
+    if same(&tls, &http) && same(&tls, &raw) {
+        return tls;
+    }
+    let (mut first, others) = match call.to.port() {
+        80 | 8080 => (http, [tls, raw]),
+        443 | 8443 => (tls, [http, raw]),
+        _ => (raw, [tls, http]),
+    };
+    first.certainty = if named || call.to.port() == 443 { Certainty::NeedsSni } else { Certainty::NeedsHost };
+    let mut names: Vec<ArcStr> = first.cluster.iter().cloned().collect();
+    let mut outcomes = vec![first.outcome];
+    for other in others {
+        names.extend(other.cluster.filter(|c| !names.contains(c)));
+        if !outcomes.contains(&other.outcome) {
+            outcomes.push(other.outcome);
+        }
+    }
+    first.alternatives = names;
+    first.alternative_outcomes = outcomes;
+    first
+}

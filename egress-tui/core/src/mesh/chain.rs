@@ -1,0 +1,266 @@
+//! Filter chains: what they match, what they do, and which one a connection falls into.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use arcstr::ArcStr;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use prefix_trie::PrefixMap;
+use smallvec::SmallVec;
+
+use crate::mesh::host::HostMap;
+use crate::mesh::registry::UpstreamId;
+use crate::mesh::visible::VsId;
+
+/// Envoy's cluster: port, subset, host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Cluster {
+    pub(crate) port: u16,
+    pub(crate) subset: ArcStr,
+    /// Empty for a backend that cannot be used.
+    pub(crate) host: ArcStr,
+}
+
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.is_empty() {
+            return f.write_str("UnknownService");
+        }
+        write!(f, "outbound|{}|{}|{}", self.port, self.subset, self.host)
+    }
+}
+
+/// A cluster of several.
+#[derive(Debug, Clone)]
+pub(crate) struct Weighted {
+    pub(crate) cluster: Cluster,
+    pub(crate) weight: u32,
+    /// Its place among the routes of the rule.
+    pub(crate) place: u16,
+}
+
+/// What a chain does.
+#[derive(Debug, Clone)]
+pub(crate) enum Action {
+    /// Sends bytes on.
+    Tcp(SmallVec<[Weighted; 1]>),
+    /// Looks the Host up in the port's route table.
+    Routes,
+    /// The route table of one upstream, whatever the Host.
+    OwnRoutes(ArcStr),
+    /// A route table of a gateway, by its place.
+    GatewayRoutes(u32),
+}
+
+impl Action {
+    pub(crate) fn tcp(cluster: Cluster) -> Self {
+        Self::Tcp(SmallVec::from_iter([Weighted { cluster, weight: 0, place: 0 }]))
+    }
+}
+
+/// How a gateway's chain ends TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Termination {
+    /// Any client.
+    Tls,
+    /// Clients of the mesh only.
+    IstioMutual,
+}
+
+/// A block of a VirtualService.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Block {
+    Http,
+    Tls,
+    Tcp,
+}
+
+/// A rule of a VirtualService, and the match of it that fits (`u16::MAX`: it has none).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Picked {
+    pub(crate) id: VsId,
+    pub(crate) block: Block,
+    pub(crate) rule: u16,
+    pub(crate) place: u16,
+}
+
+impl Picked {
+    pub(crate) fn new(id: VsId, block: Block, rule: usize, place: usize) -> Self {
+        Self { id, block, rule: rule as u16, place: place.min(u16::MAX.into()) as u16 }
+    }
+}
+
+/// What a chain was made for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Origin {
+    pub(crate) upstream: Option<UpstreamId>,
+    pub(crate) rule: Option<Picked>,
+}
+
+/// A filter chain.
+#[derive(Debug, Clone)]
+pub(crate) struct Chain {
+    pub(crate) sni: SmallVec<[ArcStr; 1]>,
+    pub(crate) cidrs: SmallVec<[IpNet; 1]>,
+    /// Takes plaintext HTTP only.
+    pub(crate) http_only: bool,
+    /// Takes TLS of the mesh only (AUTO_PASSTHROUGH).
+    pub(crate) mesh_only: bool,
+    pub(crate) terminates: Option<Termination>,
+    pub(crate) action: Action,
+    pub(crate) origin: Origin,
+}
+
+impl Chain {
+    fn is_match_all(&self) -> bool {
+        (self.sni.is_empty() || self.sni.iter().any(|s| s == "*"))
+            && !self.http_only
+            && !self.mesh_only
+            && self.cidrs.is_empty()
+    }
+
+    /// Networks that Envoy is told: 0.0.0.0/n is left out (`toFilterChainMatch`).
+    fn networks(&self) -> impl Iterator<Item = IpNet> + '_ {
+        self.cidrs.iter().map(IpNet::trunc).filter(|n| n.addr() != IpAddr::from([0, 0, 0, 0]))
+    }
+
+    /// The same match, so that Envoy would refuse both together (`conflictsWith`).
+    pub(crate) fn matches_like(&self, other: &Self) -> bool {
+        let names = |c: &Self| c.sni.iter().filter(|s| *s != "*").cloned().collect::<BTreeSet<_>>();
+        let nets = |c: &Self| c.networks().collect::<BTreeSet<_>>();
+        self.http_only == other.http_only && names(self) == names(other) && nets(self) == nets(other)
+    }
+}
+
+/// What the bytes are, as listener filters tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Tls,
+    /// TLS of the mesh, which says so in ALPN.
+    MeshTls,
+    /// Plaintext HTTP.
+    Http,
+    /// Plaintext, something else.
+    Raw,
+}
+
+/// Chains by server name.
+#[derive(Debug, Default)]
+struct BySni {
+    names: HostMap<SmallVec<[u32; 2]>>,
+    unnamed: SmallVec<[u32; 2]>,
+}
+
+/// The chains of a listener, indexed so that a connection finds its own without a scan.
+#[derive(Debug)]
+pub(crate) struct Chains {
+    pub(crate) list: Vec<Chain>,
+    /// The chain that takes what no other one does, if there is one.
+    default: Option<u32>,
+    v4: PrefixMap<Ipv4Net, u32>,
+    v6: PrefixMap<Ipv6Net, u32>,
+    groups: Vec<BySni>,
+    /// Chains without networks.
+    everywhere: BySni,
+    has_sni: bool,
+    has_http: bool,
+}
+
+impl Chains {
+    pub(crate) fn new(list: Vec<Chain>) -> Self {
+        let mut out = Self {
+            default: None,
+            v4: PrefixMap::new(),
+            v6: PrefixMap::new(),
+            groups: Vec::new(),
+            everywhere: BySni::default(),
+            has_sni: list.iter().any(|c| !c.sni.is_empty()),
+            has_http: list.iter().any(|c| c.http_only),
+            list,
+        };
+        for n in 0..out.list.len() as u32 {
+            out.index(n);
+        }
+        out
+    }
+
+    fn index(&mut self, n: u32) {
+        let chain = &self.list[n as usize];
+        if chain.is_match_all() {
+            self.default = Some(n);
+            return;
+        }
+        let nets: Vec<IpNet> = chain.networks().collect();
+        if nets.is_empty() {
+            add(&mut self.everywhere, n, chain);
+        }
+        for net in nets {
+            let next = self.groups.len() as u32;
+            let group = match net {
+                IpNet::V4(net) => *self.v4.entry(net).or_insert(next),
+                IpNet::V6(net) => *self.v6.entry(net).or_insert(next),
+            };
+            if group == next {
+                self.groups.push(BySni::default());
+            }
+            add(&mut self.groups[group as usize], n, chain);
+        }
+    }
+
+    /// The chain that takes a connection: longest network, then server name, then the sort of bytes; `None` is the listener's
+    /// fall-through (outboundTrafficPolicy). No step back: what fails later than the network does not try a shorter one.
+    pub(crate) fn find(&self, ip: IpAddr, sni: &str, seen: Seen) -> Option<&Chain> {
+        let net = match ip {
+            IpAddr::V4(ip) => self.v4.get_lpm(&Ipv4Net::from(ip)).filter(|(n, _)| n.prefix_len() > 0).map(|(_, g)| *g),
+            IpAddr::V6(ip) => self.v6.get_lpm(&Ipv6Net::from(ip)).filter(|(n, _)| n.prefix_len() > 0).map(|(_, g)| *g),
+        };
+        let group = net.map_or(&self.everywhere, |g| &self.groups[g as usize]);
+        let encrypted = matches!(seen, Seen::Tls | Seen::MeshTls);
+        let named = if sni.is_empty() || !encrypted { None } else { group.names.most_specific(sni) };
+        let mut left: SmallVec<[&Chain; 2]> =
+            named.unwrap_or(&group.unnamed).iter().map(|n| &self.list[*n as usize]).collect();
+        // transport protocol: without a TLS inspector Envoy takes every connection for plaintext
+        if left.iter().any(|c| c.http_only) {
+            let plain = !encrypted || !self.has_sni;
+            left.retain(|c| c.http_only == plain);
+        }
+        // application protocol, recognised from the bytes or from ALPN
+        if left.iter().any(|c| c.http_only || c.mesh_only) {
+            let http = seen == Seen::Http && left.iter().any(|c| c.http_only);
+            let mesh = seen == Seen::MeshTls && left.iter().any(|c| c.mesh_only);
+            left.retain(|c| c.http_only == http && c.mesh_only == mesh);
+        }
+        left.first().copied().or(self.default.as_ref().map(|n| &self.list[*n as usize]))
+    }
+
+    /// Some chain depends on the server name.
+    pub(crate) fn needs_sni(&self) -> bool {
+        self.has_sni
+    }
+
+    /// Some chain takes plaintext HTTP only.
+    pub(crate) fn needs_bytes(&self) -> bool {
+        self.has_http
+    }
+
+    /// The chain that takes what no other one does.
+    pub(crate) fn default(&self) -> Option<&Chain> {
+        self.default.as_ref().map(|n| &self.list[*n as usize])
+    }
+}
+
+fn add(group: &mut BySni, n: u32, chain: &Chain) {
+    let mut put = |list: &mut SmallVec<[u32; 2]>| {
+        if !list.contains(&n) {
+            list.push(n);
+        }
+    };
+    if chain.sni.is_empty() || chain.sni.iter().any(|s| s == "*") {
+        put(&mut group.unnamed);
+        return;
+    }
+    for name in &chain.sni {
+        put(group.names.entry(name, SmallVec::new));
+    }
+}

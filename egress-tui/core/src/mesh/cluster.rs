@@ -1,0 +1,234 @@
+//! What a cluster is for a proxy: whether it exists, what it dials, and what it wraps connections in
+//! (Istio: `networking/core/cluster*.go`, `xds/endpoints`).
+
+use std::net::IpAddr;
+
+use arcstr::ArcStr;
+
+use crate::mesh::chain::Cluster;
+use crate::mesh::host;
+use crate::mesh::index::Index;
+use crate::mesh::object::policy::PeerMode;
+use crate::mesh::object::read::selects;
+use crate::mesh::object::{Policy, Resolution, Subset, TlsSettings, TlsSettingsMode};
+use crate::mesh::protocol::Protocol;
+use crate::mesh::proxy::{Proxy, Role};
+use crate::mesh::registry::{Port, Reach, ReachAddress, Upstream, UpstreamId};
+use crate::mesh::visible::Merged;
+
+/// Why a cluster does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// No upstream of that name is known to the proxy.
+    Host,
+    /// The upstream does not have the port.
+    Port(UpstreamId),
+    /// The DestinationRule that applies does not define the subset.
+    Subset(UpstreamId),
+    /// Names to resolve, but none is given.
+    Names(UpstreamId),
+}
+
+/// How the next address is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Dial {
+    /// These addresses, sorted as text.
+    Endpoints(Vec<(IpAddr, u16, Mtls)>),
+    /// Names that are resolved (and addresses among them).
+    Names(Vec<(ArcStr, u16)>),
+    /// The address that was dialled, perhaps at another port.
+    Original(Option<u16>),
+    /// The name in the bytes.
+    Dynamic,
+}
+
+/// The endpoint speaks Istio's mTLS.
+pub(crate) type Mtls = bool;
+
+/// What a connection is wrapped in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wrap {
+    Nothing,
+    Tls(ArcStr),
+    IstioMutual(ArcStr),
+    /// mTLS with endpoints that speak it, nothing with others.
+    Automatic(ArcStr),
+}
+
+/// A cluster that exists.
+#[derive(Debug)]
+pub(crate) struct Known<'a> {
+    pub(crate) id: UpstreamId,
+    pub(crate) upstream: &'a Upstream,
+    pub(crate) port: &'a Port,
+    pub(crate) dial: Dial,
+    pub(crate) wrap: Wrap,
+    /// The DestinationRule, and the path of the TLS settings in it.
+    pub(crate) rule: Option<(&'a Merged, ArcStr)>,
+}
+
+/// The cluster, as the proxy has it.
+pub(crate) fn find<'a>(index: &'a Index, proxy: &'a Proxy, cluster: &Cluster) -> Result<Known<'a>, Missing> {
+    let scoped = proxy.scope.get(&cluster.host).ok_or(Missing::Host)?;
+    let upstream = index.registry.get(scoped.id);
+    if upstream.resolution == Resolution::Alias {
+        return Err(Missing::Host);
+    }
+    let port =
+        scoped.port(upstream, cluster.port).filter(|p| p.protocol != Protocol::Udp).ok_or(Missing::Port(scoped.id))?;
+    let owner = index.registry.get(scoped.port_owner(cluster.port));
+    if upstream.resolution == Resolution::DynamicDns && host::is_wildcard(&upstream.host) {
+        // a dynamic forward proxy: for these protocols, and without subsets (buildOutboundClusters)
+        if !cluster.subset.is_empty()
+            || !matches!(port.protocol, Protocol::Http | Protocol::Tls | Protocol::Grpc | Protocol::Http2)
+        {
+            return Err(Missing::Port(scoped.id));
+        }
+        return Ok(Known {
+            id: scoped.id,
+            upstream: owner,
+            port,
+            dial: Dial::Dynamic,
+            wrap: Wrap::Nothing,
+            rule: None,
+        });
+    }
+    let rule = index.destination_rules.find(proxy.namespace(), &proxy.key.labels, upstream);
+    let subset = if cluster.subset.is_empty() {
+        None
+    } else {
+        let found = rule.and_then(|r| r.subsets.iter().find(|(_, s)| s.name == cluster.subset));
+        Some(&found.ok_or(Missing::Subset(scoped.id))?.1)
+    };
+    let top = rule.and_then(|r| r.policy.as_ref());
+    let policy = effective(top, subset, cluster.port);
+    let dial = dial(index, proxy, upstream, port, subset, &policy).ok_or(Missing::Names(scoped.id))?;
+    let wrap = wrap(index, proxy, upstream, port, cluster, &policy, rule.is_some_and(Merged::has_selector), &dial);
+    Ok(Known { id: scoped.id, upstream: owner, port, dial, wrap, rule: rule.map(|r| (r, policy.path)) })
+}
+
+/// TLS settings and balancer for a port and subset.
+struct Effective<'a> {
+    tls: Option<&'a TlsSettings>,
+    passthrough: bool,
+    path: ArcStr,
+}
+
+/// Settings of a port replace those of the whole; a subset's replace one by one, except where it has settings of the port
+/// (`GetPortLevelTrafficPolicy`, `MergeSubsetTrafficPolicy`).
+fn effective<'a>(top: Option<&'a Policy>, subset: Option<&'a Subset>, port: u16) -> Effective<'a> {
+    let of_port = |policy: Option<&'a Policy>| {
+        let own = policy.and_then(|p| p.ports.iter().find(|(n, _)| *n == port)).map(|(_, p)| p);
+        (own.or(policy), own.is_some())
+    };
+    let (mut tls, mut passthrough, mut path) = (None, None, ArcStr::new());
+    if let (Some(policy), _) = of_port(top) {
+        tls = policy.tls.as_ref();
+        passthrough = policy.passthrough;
+        path = policy.path.clone();
+    }
+    if let (Some(policy), level) = of_port(subset.and_then(|s| s.policy.as_ref())) {
+        if policy.tls.is_some() || level {
+            tls = policy.tls.as_ref();
+            path = policy.path.clone();
+        }
+        if policy.passthrough.is_some() || level {
+            passthrough = policy.passthrough;
+        }
+    }
+    Effective { tls, passthrough: passthrough.unwrap_or(false), path }
+}
+
+fn dial(
+    index: &Index,
+    proxy: &Proxy,
+    upstream: &Upstream,
+    port: &Port,
+    subset: Option<&Subset>,
+    policy: &Effective<'_>,
+) -> Option<Dial> {
+    let fits = |r: &&Reach| r.ready && subset.is_none_or(|s| selects(&s.labels, &r.labels));
+    let reach = || index.registry.reach(upstream, port).filter(fits);
+    if upstream.resolution.is_dns() {
+        let mut names: Vec<(ArcStr, u16)> = reach()
+            .filter_map(|r| match &r.address {
+                ReachAddress::Name(name) => Some((name.clone(), r.port)),
+                ReachAddress::Ip(ip) => Some((ip.to_string().into(), r.port)),
+                ReachAddress::Unix => None,
+            })
+            .collect();
+        if names.is_empty() && !reach().any(|r| r.address == ReachAddress::Unix) {
+            return None;
+        }
+        names.sort();
+        return Some(if policy.passthrough { Dial::Original(None) } else { Dial::Names(names) });
+    }
+    let router = proxy.key.role == Role::Gateway;
+    if policy.passthrough || (upstream.resolution == Resolution::Passthrough && !router) {
+        return Some(Dial::Original(port.target));
+    }
+    let mut endpoints: Vec<(IpAddr, u16, Mtls)> = reach()
+        .filter_map(|r| match r.address {
+            ReachAddress::Ip(ip) => Some((ip, r.port, r.mtls)),
+            ReachAddress::Name(_) | ReachAddress::Unix => None,
+        })
+        .collect();
+    endpoints.sort_by_key(|(ip, ..)| ip.to_string());
+    Some(Dial::Endpoints(endpoints))
+}
+
+/// `buildUpstreamTLSSettings`, `buildUpstreamClusterTLSContext`.
+#[expect(clippy::too_many_arguments, reason = "one call, and each argument is a fact of its own")]
+fn wrap(
+    index: &Index,
+    proxy: &Proxy,
+    upstream: &Upstream,
+    port: &Port,
+    cluster: &Cluster,
+    policy: &Effective<'_>,
+    selected: bool,
+    dial: &Dial,
+) -> Wrap {
+    let own_name = || -> ArcStr { format!("outbound_.{}_.{}_.{}", cluster.port, cluster.subset, cluster.host).into() };
+    match policy.tls {
+        Some(tls) => match tls.mode {
+            TlsSettingsMode::Disable => Wrap::Nothing,
+            TlsSettingsMode::IstioMutual => {
+                Wrap::IstioMutual(if tls.sni.is_empty() { own_name() } else { tls.sni.clone() })
+            }
+            TlsSettingsMode::Simple | TlsSettingsMode::Mutual => {
+                let secret = !tls.credential.is_empty() && !tls.credential.starts_with("configmap://");
+                // a sidecar may not fetch secrets, unless the rule selects it
+                let denied = secret && proxy.key.role == Role::Sidecar && !selected;
+                let incomplete = tls.mode == TlsSettingsMode::Mutual && tls.credential.is_empty() && !tls.has_files;
+                if denied || incomplete { Wrap::Nothing } else { Wrap::Tls(tls.sni.clone()) }
+            }
+        },
+        None if upstream.external || !index.config.auto_mtls => Wrap::Nothing,
+        None => {
+            let unsure = matches!(dial, Dial::Original(_)) || upstream.resolution == Resolution::Passthrough;
+            let mut reach = index.registry.reach(upstream, port).peekable();
+            if unsure && (reach.peek().is_none() || reach.any(|r| !r.mtls)) {
+                return Wrap::Nothing;
+            }
+            match index.peer_mode(&upstream.namespace) {
+                PeerMode::Disable => Wrap::Nothing,
+                _ => Wrap::Automatic(own_name()),
+            }
+        }
+    }
+}
+
+impl Index {
+    /// mTLS mode of a namespace, else of the mesh (`GetNamespaceMutualTLSMode`).
+    pub(crate) fn peer_mode(&self, namespace: &str) -> PeerMode {
+        let of = |ns: &str| {
+            let all = self.peer_authentications.iter().filter(|p| p.selects_all && p.meta.namespace() == ns);
+            all.min_by_key(|p| p.meta.age()).map_or(PeerMode::Unset, |p| p.mode)
+        };
+        match of(namespace) {
+            PeerMode::Unset => of(&self.config.root_namespace),
+            mode => mode,
+        }
+    }
+}

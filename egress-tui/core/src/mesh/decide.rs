@@ -1,0 +1,666 @@
+//! The decision: one connection through the configuration of one proxy, and of the gateways behind it.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use arcstr::ArcStr;
+
+use crate::id::{NamespacedName, ObjectRef};
+use crate::mesh::chain::{Action, Chain, Cluster, Picked, Seen, Termination, Weighted};
+use crate::mesh::cluster::{self, Dial, Known, Missing, Wrap};
+use crate::mesh::listener::{Bind, VIRTUAL_OUTBOUND};
+use crate::mesh::object::PolicyMode;
+use crate::mesh::proxy::Proxy;
+use crate::mesh::registry::UpstreamId;
+use crate::mesh::route::{HttpRoute, Target, VirtualHost};
+use crate::mesh::{Certainty, Entry, Expected, Match, Mesh, Next, NextKind, Outcome, Owner, PodIndex};
+use crate::verdict::{Mark, Reason, Step};
+
+/// How many gateways in a row are followed (design §7.1).
+const HOPS: usize = 3;
+
+/// What a connection is wrapped in, as its receiver sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tls {
+    None,
+    Tls,
+    IstioMutual,
+}
+
+/// A connection as it arrives at a proxy.
+#[derive(Debug, Clone)]
+pub(crate) struct Wire<'a> {
+    pub(crate) to: SocketAddr,
+    pub(crate) tls: Tls,
+    /// HTTP, inside TLS where there is TLS.
+    pub(crate) http: bool,
+    pub(crate) sni: Cow<'a, str>,
+    pub(crate) host: Option<Cow<'a, str>>,
+    pub(crate) path: Option<&'a str>,
+}
+
+impl Wire<'_> {
+    fn seen(&self) -> Seen {
+        match self.tls {
+            Tls::Tls => Seen::Tls,
+            Tls::IstioMutual => Seen::MeshTls,
+            Tls::None if self.http => Seen::Http,
+            Tls::None => Seen::Raw,
+        }
+    }
+
+    /// Host, else the address.
+    fn authority(&self) -> Cow<'_, str> {
+        self.host.as_deref().map_or_else(|| Cow::Owned(self.to.ip().to_string()), Cow::Borrowed)
+    }
+}
+
+/// One proxy's part of the way.
+pub(crate) struct Walk<'m> {
+    pub(crate) mesh: &'m Mesh,
+    pub(crate) proxy: &'m Proxy,
+    pub(crate) pod: PodIndex,
+    pub(crate) depth: usize,
+}
+
+/// What chose a cluster.
+#[derive(Clone, Copy)]
+struct Chooser<'c> {
+    rule: Option<Picked>,
+    authority: Option<&'c str>,
+    http: bool,
+    missing: u16,
+}
+
+impl<'m> Walk<'m> {
+    /// A socket of an application, taken by its sidecar.
+    pub(crate) fn outbound(&self, wire: &Wire<'_>) -> Expected {
+        let index = &self.mesh.index;
+        let port = wire.to.port();
+        if port == VIRTUAL_OUTBOUND {
+            let mut out = Expected::new(Outcome::Blocked);
+            out.cluster = Some("BlackHoleCluster".into());
+            out.because.push(Step::new(
+                "listener",
+                Mark::Decides,
+                "the proxy's own port is a black hole: it would call itself",
+            ));
+            return out;
+        }
+        let listeners = self.proxy.listeners(index, port);
+        let own = self.mesh.pod(self.pod).ips.first().copied();
+        let Some(listener) = listeners.find(wire.to.ip(), own) else {
+            let mut out = if self.proxy.mode() == PolicyMode::AllowAnyDynamicDns && wire.seen() == Seen::Http {
+                self.dynamic()
+            } else {
+                self.policy(wire, false)
+            };
+            let says = format!("no listener for {} and none for every address on port {port}", wire.to.ip());
+            out.because.insert(0, Step::new("listener", Mark::No, says));
+            return out;
+        };
+        let place = match listener.bind {
+            Bind::Any => format!("the listener for every address on port {port}"),
+            Bind::Ip(ip) => format!("the listener for {ip}:{port}"),
+        };
+        let Some(chain) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
+            let mut out = self.policy(wire, false);
+            out.reason = out.reason.filter(|r| *r != Reason::Unregistered).or(out.reason);
+            out.because.insert(0, Step::new("listener", Mark::No, format!("{place} has no chain for these bytes")));
+            return out;
+        };
+        let mut out = match &chain.action {
+            Action::Tcp(clusters) => {
+                let chooser = Chooser { rule: chain.origin.rule, authority: None, http: false, missing: 503 };
+                self.weighted(clusters, wire, chooser)
+            }
+            _ if wire.tls != Tls::None || !wire.http => {
+                let mut out = Expected::new(Outcome::Broken);
+                out.reason = Some(Reason::ProtocolMismatch);
+                out.because.push(Step::new(
+                    "listener",
+                    Mark::Decides,
+                    format!("{place} speaks HTTP only, and these bytes are none"),
+                ));
+                out
+            }
+            Action::Routes | Action::GatewayRoutes(_) => {
+                let routes = self.proxy.routes(index, port);
+                match routes.table.find(&wire.authority().to_ascii_lowercase()) {
+                    Some(host) => self.http(host, wire),
+                    None => {
+                        let mut out = self.policy(wire, true);
+                        let says =
+                            format!("no virtual host for {} on port {port}", crate::name::printable(&wire.authority()));
+                        out.because.insert(0, Step::new("route", Mark::No, says));
+                        out
+                    }
+                }
+            }
+            Action::OwnRoutes(host) => {
+                let routes = self.proxy.routes(index, port);
+                match routes.own(host) {
+                    Some(host) => self.http(host, wire),
+                    None => not_found("the route table of this listener has no virtual host"),
+                }
+            }
+        };
+        self.take(&mut out, chain, listener.bind, wire);
+        out.because.insert(0, Step::new("listener", Mark::Ok, place));
+        out
+    }
+
+    /// A connection that arrives at a gateway's pod.
+    pub(crate) fn at_gateway(&self, wire: &Wire<'_>) -> Expected {
+        let index = &self.mesh.index;
+        let Some(merged) = self.mesh.merged_gateway(self.proxy, self.pod) else {
+            return broken(Reason::GatewaySelectsNothing, "no Gateway selects this pod: it listens on nothing");
+        };
+        let port = wire.to.port();
+        let Some(listener) = merged.listener(wire.to.ip(), port) else {
+            let mut out = broken(Reason::GatewayPortMissing, format!("the gateway does not listen on port {port}"));
+            if let Some((_, (g, s))) = merged.idle.iter().find(|(p, _)| *p == port) {
+                let gateway = &index.gateways[*g as usize];
+                let server = &gateway.servers[*s as usize];
+                out.reason = Some(Reason::GatewayNoRoute);
+                out.because = vec![
+                    Step::new(
+                        "gateway",
+                        Mark::Decides,
+                        format!("the server of port {port} has no route, so there is no listener"),
+                    )
+                    .by(gateway.meta.object.clone(), server.path.clone()),
+                ];
+            }
+            return out;
+        };
+        let mut wire = wire.clone();
+        if wire.tls == Tls::Tls && wire.sni.is_empty() && wire.http {
+            wire.sni = wire.host.clone().unwrap_or_default();
+        }
+        let Some(chain) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
+            let reason = if wire.tls == Tls::None { Reason::TlsModeMismatch } else { Reason::GatewayHostMissing };
+            let mut out = broken(reason, format!("no server on port {port} takes this connection"));
+            out.certainty = Certainty::Exact;
+            return out;
+        };
+        let server = self.server_of(listener, chain);
+        if let Some(mut out) = mismatch(chain, wire.tls) {
+            if let (Some((object, field)), Some(step)) = (server, out.because.first_mut()) {
+                *step = step.clone().by(object, field);
+            }
+            return out;
+        }
+        let mut out = match &chain.action {
+            Action::Tcp(clusters) => {
+                let chooser = Chooser { rule: chain.origin.rule, authority: None, http: false, missing: 503 };
+                self.weighted(clusters, &wire, chooser)
+            }
+            Action::Routes | Action::OwnRoutes(_) => not_found("no route table"),
+            Action::GatewayRoutes(table) => {
+                if wire.tls != Tls::None && chain.terminates.is_none() || (wire.tls == Tls::None && !wire.http) {
+                    return broken(
+                        Reason::ProtocolMismatch,
+                        format!("the server on port {port} speaks HTTP, and these bytes are none"),
+                    );
+                }
+                let mut guessed = false;
+                if !wire.http {
+                    // what is inside is not known: a client of HTTPS asks for the host that it names in SNI
+                    wire.http = true;
+                    wire.host = (!wire.sni.is_empty()).then(|| wire.sni.clone());
+                    guessed = true;
+                }
+                let host = wire.authority().to_ascii_lowercase();
+                let mut out = match merged.tables[*table as usize].find(&host) {
+                    Some(host) if host.redirects && wire.tls == Tls::None => answered(301),
+                    Some(host) if host.routes.is_empty() => not_found("the virtual host has no route"),
+                    Some(host) => self.http(host, &wire),
+                    None => {
+                        not_found(format!("no route of this gateway is for the host {}", crate::name::printable(&host)))
+                    }
+                };
+                if guessed && out.certainty == Certainty::Exact {
+                    out.certainty = Certainty::NeedsHost;
+                }
+                out
+            }
+        };
+        if let Some((object, field)) = server {
+            out.because.insert(0, Step::new("gateway", Mark::Ok, format!("listens on port {port}")).by(object, field));
+        }
+        out
+    }
+
+    fn server_of(
+        &self,
+        listener: &crate::mesh::gateway::GatewayListener,
+        chain: &Chain,
+    ) -> Option<(ObjectRef, ArcStr)> {
+        let place = listener.chains.list.iter().position(|c| std::ptr::eq(c, chain))?;
+        let (g, s) = *listener.servers.get(place)?;
+        let gateway = &self.mesh.index.gateways[g as usize];
+        Some((gateway.meta.object.clone(), gateway.servers[s as usize].path.clone()))
+    }
+
+    /// The upstream that took the connection, and by what.
+    fn take(&self, out: &mut Expected, chain: &Chain, bind: Bind, wire: &Wire<'_>) {
+        if out.entry.is_some() {
+            return;
+        }
+        let Some(id) = chain.origin.upstream else { return };
+        if matches!(chain.action, Action::Routes) {
+            return;
+        }
+        let by = if !chain.sni.is_empty() && !wire.sni.is_empty() {
+            Match::Sni
+        } else if !chain.cidrs.is_empty() {
+            Match::Cidr
+        } else if matches!(bind, Bind::Ip(_)) {
+            Match::Address
+        } else {
+            Match::AnyAddress
+        };
+        out.entry = Some(self.entry(id, by, wire.to.port()));
+    }
+
+    fn entry(&self, id: UpstreamId, by: Match, port: u16) -> Entry {
+        let upstream = self.mesh.index.registry.get(id);
+        let field = match by {
+            Match::Sni | Match::Host => upstream.host_field(),
+            Match::Address | Match::Cidr => upstream.address_field(),
+            Match::AnyAddress => {
+                upstream.port(port).map_or(ArcStr::new(), |p| format!(".spec.ports[{}]", p.index).into())
+            }
+        };
+        Entry {
+            object: upstream.object.clone(),
+            field,
+            host: upstream.host.clone(),
+            by,
+            owner: match (upstream.kubernetes, upstream.external) {
+                (true, _) => Owner::Service,
+                (false, true) => Owner::External,
+                (false, false) => Owner::Internal,
+            },
+            original_destination: upstream.resolution == crate::mesh::object::Resolution::Passthrough,
+        }
+    }
+
+    /// Routes of a virtual host, in order.
+    fn http(&self, host: &VirtualHost, wire: &Wire<'_>) -> Expected {
+        let path = wire.path.unwrap_or("/");
+        let mut possible: Vec<&HttpRoute> = Vec::new();
+        let mut ended = false;
+        for route in host.routes.iter().filter(|r| r.path.holds(path)) {
+            possible.push(route);
+            if !route.conditions {
+                ended = true;
+                break;
+            }
+        }
+        let open = !ended
+            || possible.len() > 1
+            || (wire.path.is_none()
+                && host.routes.iter().any(|r| !matches!(r.path, crate::mesh::route::PathMatch::Any)));
+        let Some(first) = possible.first() else {
+            let mut out = not_found("no route of the virtual host matches the request");
+            self.by_host(&mut out, host, wire);
+            if wire.path.is_none() && !host.routes.is_empty() {
+                out.certainty = Certainty::NeedsL7;
+            }
+            return out;
+        };
+        let mut out = self.route(first, wire);
+        for other in &possible[1..] {
+            self.alternative(&mut out, other, wire);
+        }
+        if !ended {
+            out.alternatives.push("404".into());
+            out.alternative_outcomes.push(Outcome::Broken);
+        }
+        if wire.path.is_none() {
+            for other in host.routes.iter().filter(|r| !r.path.holds(path)) {
+                self.alternative(&mut out, other, wire);
+            }
+        }
+        if open && out.alternatives.len() > 1 {
+            out.certainty = Certainty::NeedsL7;
+        }
+        self.by_host(&mut out, host, wire);
+        out
+    }
+
+    fn by_host(&self, out: &mut Expected, host: &VirtualHost, wire: &Wire<'_>) {
+        if let Some(id) = host.upstream {
+            let literal = wire.authority().parse::<IpAddr>().is_ok();
+            out.entry = Some(self.entry(id, if literal { Match::Address } else { Match::Host }, wire.to.port()));
+        }
+    }
+
+    fn route(&self, route: &HttpRoute, wire: &Wire<'_>) -> Expected {
+        let chooser =
+            Chooser { rule: route.rule, authority: route.authority.as_deref(), http: true, missing: route.missing };
+        let mut out = match &route.target {
+            Target::Clusters(clusters) => return self.weighted(clusters, wire, chooser),
+            Target::Answer(500) => {
+                let mut out = broken(Reason::InvalidBackend, "the route answers 500: its backend cannot be used");
+                out.response = Some(500);
+                out
+            }
+            Target::Answer(code) | Target::Redirect(code) => answered(*code),
+            Target::Nothing => broken(Reason::DestinationMissing, "the route has no action that Envoy knows"),
+        };
+        self.routed(&mut out, chooser.rule, None);
+        out
+    }
+
+    fn alternative(&self, out: &mut Expected, route: &HttpRoute, wire: &Wire<'_>) {
+        let other = self.route(route, wire);
+        self.start_alternatives(out);
+        let name = other.cluster.clone().or_else(|| other.response.map(|r| r.to_string().into()));
+        if let Some(name) = name.filter(|n| !out.alternatives.contains(n)) {
+            out.alternatives.push(name);
+        }
+        out.alternatives.extend(other.alternatives);
+        out.alternative_outcomes.push(other.outcome);
+        out.alternative_outcomes.extend(other.alternative_outcomes);
+    }
+
+    fn start_alternatives(&self, out: &mut Expected) {
+        if out.alternatives.is_empty() {
+            out.alternatives.extend(out.cluster.clone().or_else(|| out.response.map(|r| r.to_string().into())));
+            out.alternative_outcomes.push(out.outcome);
+        }
+    }
+
+    /// The first cluster decides; with weights the others are allowed as well.
+    fn weighted(&self, clusters: &[Weighted], wire: &Wire<'_>, chooser: Chooser<'_>) -> Expected {
+        let Some(first) = clusters.first() else {
+            return broken(Reason::DestinationMissing, "the route has no destination");
+        };
+        let mut out = self.to_cluster(&first.cluster, wire, chooser);
+        self.routed(&mut out, chooser.rule, Some(first));
+        for other in clusters.iter().skip(1) {
+            let next = self.to_cluster(&other.cluster, wire, chooser);
+            self.start_alternatives(&mut out);
+            out.alternatives.extend(next.cluster);
+            out.alternative_outcomes.push(next.outcome);
+            if !out.reasons.contains(&Reason::Weighted) {
+                out.reasons.push(Reason::Weighted);
+            }
+        }
+        out
+    }
+
+    /// Names the rule that chose.
+    fn routed(&self, out: &mut Expected, rule: Option<Picked>, chosen: Option<&Weighted>) {
+        let Some(rule) = rule else { return };
+        let (object, field) = self.mesh.rule_field(rule);
+        let to = chosen.map_or_else(String::new, |c| format!(" to {}", c.cluster));
+        out.because
+            .insert(0, Step::new("route", Mark::Ok, format!("the rule leads{to}")).by(object.clone(), field.clone()));
+        out.routed = Some((object, field));
+    }
+
+    /// outboundTrafficPolicy.
+    fn policy(&self, wire: &Wire<'_>, in_http: bool) -> Expected {
+        let scope = &self.proxy.scope;
+        let (object, field) = self.mesh.policy_field(scope);
+        let step = |says: &str| {
+            let step = Step::new("policy", Mark::Decides, says);
+            match &object {
+                Some(object) => step.by(object.clone(), field.clone()),
+                None => step,
+            }
+        };
+        match scope.policy.mode {
+            PolicyMode::RegistryOnly => {
+                let mut out = Expected::new(Outcome::Blocked);
+                if in_http {
+                    out.response = Some(502);
+                } else {
+                    out.cluster = Some("BlackHoleCluster".into());
+                }
+                out.reasons.push(Reason::RegistryOnly);
+                out.because.push(step("outboundTrafficPolicy REGISTRY_ONLY stops what is not registered"));
+                out
+            }
+            PolicyMode::AllowAnyDynamicDns if in_http => self.dynamic(),
+            PolicyMode::AllowAny | PolicyMode::AllowAnyDynamicDns => {
+                if let Some((host, subset, port)) = &scope.policy.proxy {
+                    let cluster = Cluster { host: host.clone(), subset: subset.clone(), port: port.unwrap_or(0) };
+                    let chooser = Chooser { rule: None, authority: None, http: in_http, missing: 503 };
+                    let mut out = self.to_cluster(&cluster, wire, chooser);
+                    out.reasons.push(Reason::EgressProxy);
+                    out.because.insert(0, step("outboundTrafficPolicy sends what is unknown to a proxy"));
+                    return out;
+                }
+                let mut out = Expected::new(Outcome::Passthrough);
+                out.cluster = Some("PassthroughCluster".into());
+                out.next = Some(Next {
+                    kind: NextKind::Original,
+                    host: None,
+                    port: Some(wire.to.port()),
+                    endpoints: Vec::new(),
+                });
+                out.because.push(step("outboundTrafficPolicy lets what is not registered pass"));
+                out
+            }
+        }
+    }
+
+    fn dynamic(&self) -> Expected {
+        let mut out = Expected::new(Outcome::Dynamic);
+        out.cluster = Some("AllowAnyDynamicDNSCluster".into());
+        let (object, field) = self.mesh.policy_field(&self.proxy.scope);
+        let step = Step::new(
+            "policy",
+            Mark::Decides,
+            "outboundTrafficPolicy sends unknown hosts to whatever their name resolves to",
+        );
+        out.because.push(match object {
+            Some(object) => step.by(object, field),
+            None => step,
+        });
+        out
+    }
+
+    fn to_cluster(&self, cluster: &Cluster, wire: &Wire<'_>, chooser: Chooser<'_>) -> Expected {
+        let name: ArcStr = cluster.to_string().into();
+        let known = match cluster::find(&self.mesh.index, self.proxy, cluster) {
+            Ok(known) => known,
+            Err(missing) => return self.no_cluster(cluster, name, missing, chooser),
+        };
+        let mut out = self.reached(&known, cluster, wire, chooser);
+        out.cluster = Some(name);
+        out
+    }
+
+    fn no_cluster(&self, cluster: &Cluster, name: ArcStr, missing: Missing, chooser: Chooser<'_>) -> Expected {
+        let host = crate::name::printable(&cluster.host);
+        let (reason, says) = match missing {
+            _ if cluster.host.is_empty() => {
+                (Reason::InvalidBackend, "the backend of the route cannot be used".to_owned())
+            }
+            Missing::Host => (Reason::DestinationMissing, format!("no entry or Service {host} is known to this proxy")),
+            Missing::Port(id) if self.mesh.is_gateway_service(self.mesh.index.registry.get(id)) => {
+                (Reason::GatewayPortMissing, format!("the gateway's Service {host} has no port {}", cluster.port))
+            }
+            Missing::Port(_) => (Reason::DestinationMissing, format!("{host} has no port {}", cluster.port)),
+            Missing::Subset(_) => (
+                Reason::SubsetMissing,
+                format!("no DestinationRule that applies to {host} defines the subset {}", cluster.subset),
+            ),
+            Missing::Names(_) => (Reason::NoEndpoints, format!("{host} has no endpoint to resolve")),
+        };
+        let mut out = broken(reason, says);
+        out.cluster = Some(name);
+        out.response = chooser.http.then_some(chooser.missing);
+        if let Some(rule) = chooser.rule {
+            let (object, field) = self.mesh.rule_field(rule);
+            if let Some(step) = out.because.first_mut() {
+                *step = step.clone().by(object, field);
+            }
+        }
+        out
+    }
+
+    fn reached(&self, known: &Known<'_>, cluster: &Cluster, wire: &Wire<'_>, chooser: Chooser<'_>) -> Expected {
+        let upstream = known.upstream;
+        let empty = matches!(&known.dial, Dial::Endpoints(list) if list.is_empty());
+        if !upstream.kubernetes {
+            if empty {
+                let mut out = broken(Reason::NoEndpoints, format!("{} has no endpoint for this proxy", upstream.host));
+                out.response = chooser.http.then_some(503);
+                return out;
+            }
+            let mut out = Expected::new(if upstream.external { Outcome::Direct } else { Outcome::InMesh });
+            out.next = Some(next(known, wire));
+            return out;
+        }
+        let pods = self.mesh.gateway_pods(upstream);
+        if pods.is_empty() {
+            if empty {
+                let mut out = broken(Reason::NoEndpoints, format!("the Service {} has no endpoint", upstream.host));
+                out.response = chooser.http.then_some(503);
+                return out;
+            }
+            let mut out = Expected::new(Outcome::InMesh);
+            out.next = Some(next(known, wire));
+            return out;
+        }
+        let service = NamespacedName::new(upstream.namespace.clone(), upstream.object.name.name.clone());
+        if empty {
+            let mut out =
+                broken(Reason::GatewayNoEndpoints, format!("the gateway's Service {service} has no endpoint"));
+            out.gateway = Some(service);
+            out.response = chooser.http.then_some(503);
+            return out;
+        }
+        let mut out = Expected::new(Outcome::ViaGateway);
+        out.gateway = Some(service.clone());
+        out.next = Some(next(known, wire));
+        out.because.push(
+            Step::new("gateway", Mark::Ok, format!("{service} is a gateway"))
+                .by(upstream.object.clone(), ".spec.selector"),
+        );
+        if self.depth < HOPS {
+            out.leg2 = self.second_leg(known, cluster, wire, chooser, &pods).map(Box::new);
+        }
+        out
+    }
+
+    /// The same at the gateway's pod that has the first endpoint.
+    fn second_leg(
+        &self,
+        known: &Known<'_>,
+        _cluster: &Cluster,
+        wire: &Wire<'_>,
+        chooser: Chooser<'_>,
+        pods: &[PodIndex],
+    ) -> Option<Expected> {
+        let Dial::Endpoints(endpoints) = &known.dial else { return None };
+        let pod_of = |ip: &IpAddr| pods.iter().copied().find(|p| self.mesh.pod(*p).ips.first() == Some(ip));
+        let (pod, ip, port, mtls) =
+            endpoints.iter().find_map(|(ip, port, mtls)| pod_of(ip).map(|p| (p, *ip, *port, *mtls)))?;
+        let mut next = wire.clone();
+        next.to = SocketAddr::new(ip, port);
+        if let Some(authority) = chooser.authority {
+            next.host = Some(Cow::Owned(authority.to_ascii_lowercase()));
+        }
+        match &known.wrap {
+            Wrap::Nothing => {}
+            Wrap::Tls(sni) => {
+                next.tls = Tls::Tls;
+                next.sni = Cow::Owned(sni.to_string());
+            }
+            Wrap::IstioMutual(sni) => {
+                next.tls = Tls::IstioMutual;
+                next.sni = Cow::Owned(sni.to_string());
+            }
+            Wrap::Automatic(sni) if mtls => {
+                next.tls = Tls::IstioMutual;
+                next.sni = Cow::Owned(sni.to_string());
+            }
+            Wrap::Automatic(_) => {}
+        }
+        let proxy = self.mesh.proxy(pod)?;
+        Some(Walk { mesh: self.mesh, proxy, pod, depth: self.depth + 1 }.at_gateway(&next))
+    }
+}
+
+fn next(known: &Known<'_>, wire: &Wire<'_>) -> Next {
+    let host = Some(known.upstream.host.clone());
+    match &known.dial {
+        Dial::Names(names) => {
+            let (host, port) = match names.as_slice() {
+                [(host, port)] => (Some(host.clone()), Some(*port)),
+                _ => (host, names.first().map(|(_, p)| *p)),
+            };
+            Next {
+                kind: NextKind::Dns,
+                host,
+                port,
+                endpoints: names.iter().map(|(h, p)| format!("{h}:{p}").into()).collect(),
+            }
+        }
+        Dial::Endpoints(list) => Next {
+            kind: if known.upstream.kubernetes { NextKind::Service } else { NextKind::Static },
+            host,
+            port: list.first().map(|(_, p, _)| *p),
+            endpoints: list.iter().map(|(ip, p, _)| SocketAddr::new(*ip, *p).to_string().into()).collect(),
+        },
+        Dial::Original(port) => {
+            Next { kind: NextKind::Original, host, port: Some(port.unwrap_or(wire.to.port())), endpoints: Vec::new() }
+        }
+        Dial::Dynamic => {
+            let name = if wire.sni.is_empty() { wire.host.as_deref() } else { Some(&*wire.sni) };
+            Next {
+                kind: NextKind::Dns,
+                host: name.map(ArcStr::from),
+                port: Some(wire.to.port()),
+                endpoints: Vec::new(),
+            }
+        }
+    }
+}
+
+/// TLS on one side and not on the other.
+fn mismatch(chain: &Chain, tls: Tls) -> Option<Expected> {
+    let terminates = chain.terminates?;
+    let says = match (terminates, tls) {
+        (_, Tls::None) => "the server expects TLS, and the connection is plaintext",
+        (Termination::IstioMutual, Tls::Tls) => "the server expects mTLS of the mesh, and the connection is other TLS",
+        (Termination::Tls, Tls::IstioMutual) => {
+            "the server has a certificate of its own, and the connection is mTLS of the mesh"
+        }
+        _ => return None,
+    };
+    Some(broken(Reason::TlsModeMismatch, says))
+}
+
+fn broken(reason: Reason, says: impl Into<String>) -> Expected {
+    let mut out = Expected::new(Outcome::Broken);
+    out.reason = Some(reason);
+    let claim = match reason.group() {
+        "gateway" => "gateway",
+        "registration" => "listener",
+        _ => "route",
+    };
+    out.because.push(Step::new(claim, Mark::Decides, says));
+    out
+}
+
+fn not_found(says: impl Into<String>) -> Expected {
+    let mut out = broken(Reason::GatewayNoRoute, says);
+    out.response = Some(404);
+    out
+}
+
+fn answered(code: u16) -> Expected {
+    let mut out = Expected::new(Outcome::Answered);
+    out.response = Some(code);
+    out.because.push(Step::new("route", Mark::Decides, format!("the proxy answers {code} itself")));
+    out
+}

@@ -1,0 +1,209 @@
+//! Host names and patterns (Istio: `pkg/config/host`).
+//!
+//! A pattern is a name, or `*` followed by a suffix. Suffixes compare as text: `*.a.com` holds `x.a.com` and `y.x.a.com`, not `a.com`.
+
+use arcstr::ArcStr;
+use rustc_hash::FxHashMap;
+
+/// Begins with `*`.
+pub(crate) fn is_wildcard(host: &str) -> bool {
+    host.starts_with('*')
+}
+
+/// The two overlap: one holds the other (`host.Name.Matches`).
+pub(crate) fn overlap(a: &str, b: &str) -> bool {
+    match (a.strip_prefix('*'), b.strip_prefix('*')) {
+        (Some(x), Some(y)) => x.ends_with(y) || y.ends_with(x),
+        (Some(suffix), None) => b.ends_with(suffix),
+        (None, Some(suffix)) => a.ends_with(suffix),
+        (None, None) => a == b,
+    }
+}
+
+/// `a` is held by `b` (`host.Name.SubsetOf`).
+pub(crate) fn subset(a: &str, b: &str) -> bool {
+    match (a.strip_prefix('*'), b.strip_prefix('*')) {
+        (Some(x), Some(y)) => x.len() >= y.len() && x.ends_with(y),
+        (Some(_), None) => false,
+        (None, Some(suffix)) => a.ends_with(suffix),
+        (None, None) => a == b,
+    }
+}
+
+/// Names that both sides hold (`host.Names.Intersection`).
+pub(crate) fn intersection(a: &[ArcStr], b: &[ArcStr]) -> Vec<ArcStr> {
+    let mut out: Vec<ArcStr> = Vec::new();
+    for x in a {
+        for y in b {
+            let common = if subset(x, y) {
+                x
+            } else if subset(y, x) {
+                y
+            } else {
+                continue;
+            };
+            if !out.contains(common) {
+                out.push(common.clone());
+            }
+        }
+    }
+    out
+}
+
+/// Patterns to values, with the most specific match in time that does not depend on how many there are.
+#[derive(Debug, Clone)]
+pub(crate) struct HostMap<V> {
+    exact: FxHashMap<ArcStr, V>,
+    /// What follows the `*`, where it begins with a dot or is empty.
+    suffix: FxHashMap<ArcStr, V>,
+    /// What follows the `*` elsewhere (`*foo.com`): admission refuses these, files may hold them.
+    odd: Vec<(ArcStr, V)>,
+}
+
+impl<V> Default for HostMap<V> {
+    fn default() -> Self {
+        Self { exact: FxHashMap::default(), suffix: FxHashMap::default(), odd: Vec::new() }
+    }
+}
+
+impl<V> HostMap<V> {
+    /// The value of exactly this pattern, put there if it is new.
+    pub(crate) fn entry(&mut self, pattern: &ArcStr, new: impl FnOnce() -> V) -> &mut V {
+        match pattern.strip_prefix('*') {
+            None => self.exact.entry(pattern.clone()).or_insert_with(new),
+            Some(suffix) if suffix.is_empty() || suffix.starts_with('.') => {
+                self.suffix.entry(suffix.into()).or_insert_with(new)
+            }
+            Some(suffix) => {
+                let found = self.odd.iter().position(|(s, _)| s.as_str() == suffix);
+                let at = found.unwrap_or_else(|| {
+                    self.odd.push((suffix.into(), new()));
+                    self.odd.len() - 1
+                });
+                &mut self.odd[at].1
+            }
+        }
+    }
+
+    /// The value of exactly this pattern.
+    pub(crate) fn get(&self, pattern: &str) -> Option<&V> {
+        match pattern.strip_prefix('*') {
+            None => self.exact.get(pattern),
+            Some(suffix) => {
+                self.suffix.get(suffix).or_else(|| self.odd.iter().find(|(s, _)| s.as_str() == suffix).map(|(_, v)| v))
+            }
+        }
+    }
+
+    /// The value of this exact name.
+    pub(crate) fn exact(&self, name: &str) -> Option<&V> {
+        self.exact.get(name)
+    }
+
+    /// The value of the longest wildcard that holds all of `name` (a name, or a pattern).
+    pub(crate) fn wildcard(&self, name: &str) -> Option<&V> {
+        let name = name.strip_prefix('*').unwrap_or(name);
+        let mut best: Option<(usize, &V)> = None;
+        if !self.suffix.is_empty() {
+            let dots = name.bytes().enumerate().filter(|(_, b)| *b == b'.').map(|(at, _)| at);
+            best = dots.chain([name.len()]).find_map(|at| self.suffix.get(&name[at..]).map(|v| (name.len() - at, v)));
+        }
+        for (suffix, value) in &self.odd {
+            if name.ends_with(suffix.as_str()) && best.is_none_or(|(len, _)| suffix.len() > len) {
+                best = Some((suffix.len(), value));
+            }
+        }
+        best.map(|(_, v)| v)
+    }
+
+    /// Exact, else the longest wildcard (`model.MostSpecificHostMatch`).
+    pub(crate) fn most_specific(&self, name: &str) -> Option<&V> {
+        self.get(name).or_else(|| self.wildcard(name))
+    }
+
+    /// Every value whose pattern holds this name, the most specific first.
+    pub(crate) fn each_match(&self, name: &str, mut f: impl FnMut(&V)) {
+        if let Some(value) = self.exact.get(name) {
+            f(value);
+        }
+        let dots = name.bytes().enumerate().filter(|(_, b)| *b == b'.').map(|(at, _)| at);
+        for at in dots.chain([name.len()]) {
+            if let Some(value) = self.suffix.get(&name[at..]) {
+                f(value);
+            }
+        }
+        for (_, value) in self.odd.iter().filter(|(suffix, _)| name.ends_with(suffix.as_str())) {
+            f(value);
+        }
+    }
+
+    /// Nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.suffix.is_empty() && self.odd.is_empty()
+    }
+}
+
+/// A host of a VirtualService, DestinationRule or destination: without a dot it is a Service of `namespace`
+/// (`model.ResolveShortnameToFQDN`).
+pub(crate) fn resolve(host: &ArcStr, namespace: &str) -> ArcStr {
+    let short =
+        !host.is_empty() && host.as_str() != "*" && !host.contains('.') && host.parse::<std::net::IpAddr>().is_err();
+    if short { service_host(host, namespace) } else { host.clone() }
+}
+
+/// Domain of the cluster. Istio takes it from the proxy; no field of an object holds it.
+pub(crate) const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// The host name of a Kubernetes Service.
+pub(crate) fn service_host(name: &str, namespace: &str) -> ArcStr {
+    format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn istio_documented_pairs_hold() {
+        assert!(overlap("*.com", "foo.com") && overlap("bar.com", "*.com") && overlap("*", "*.com"));
+        assert!(!overlap("*.foo.com", "foo.com") && !overlap("foo.com", "bar.com"));
+        assert!(subset("x.a.com", "*.a.com") && subset("*.b.a.com", "*.a.com"));
+        assert!(!subset("*.a.com", "x.a.com") && !subset("*.a.com", "*.b.a.com"));
+        let names = |l: &[&str]| l.iter().map(|s| ArcStr::from(*s)).collect::<Vec<_>>();
+        assert_eq!(
+            intersection(&names(&["foo.com", "*.net"]), &names(&["*.com", "bar.net"])),
+            names(&["foo.com", "bar.net"])
+        );
+        assert_eq!(intersection(&names(&["foo.com", "*.net"]), &names(&["*.bar.net"])), names(&["*.bar.net"]));
+    }
+
+    #[test]
+    fn two_labels_are_not_expanded() {
+        assert_eq!(resolve(&"gw".into(), "ns"), "gw.ns.svc.cluster.local");
+        assert_eq!(resolve(&"gw.ns".into(), "ns"), "gw.ns");
+        assert_eq!(resolve(&"*".into(), "ns"), "*");
+        assert_eq!(resolve(&"::1".into(), "ns"), "::1");
+    }
+
+    fn pattern() -> impl Strategy<Value = String> {
+        "(\\*\\.|\\*|)([ab]\\.){0,3}[ab]"
+    }
+
+    proptest! {
+        #[test]
+        fn subset_is_one_half_of_overlap(a in pattern(), b in pattern()) {
+            prop_assert_eq!(overlap(&a, &b), subset(&a, &b) || subset(&b, &a));
+            prop_assert_eq!(overlap(&a, &b), overlap(&b, &a));
+        }
+
+        #[test]
+        fn the_map_answers_as_a_scan_would(patterns in proptest::collection::vec(pattern(), 0..12), name in pattern()) {
+            let mut map = HostMap::default();
+            for p in &patterns { map.entry(&p.as_str().into(), || p.clone()); }
+            let exact = patterns.iter().find(|p| **p == name);
+            let longest = patterns.iter().filter(|p| is_wildcard(p) && subset(&name, p)).max_by_key(|p| p.len());
+            prop_assert_eq!(map.most_specific(&name), exact.or(longest));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Addresses: whose they are inside the cluster, and which entries own them.
+
+use std::net::IpAddr;
+
+use arcstr::ArcStr;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use prefix_trie::PrefixMap;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use crate::id::ObjectRef;
+use crate::mesh::index::Index;
+use crate::mesh::registry::{Address, ReachAddress, UpstreamId};
+use crate::mesh::{InCluster, Mesh};
+
+/// Entries by address.
+#[derive(Debug, Default)]
+pub(crate) struct Inside {
+    /// Cluster addresses to Services.
+    services: FxHashMap<IpAddr, u32>,
+    nodes: FxHashMap<IpAddr, u32>,
+    /// Addresses of entries, allocated ones included.
+    entries: FxHashMap<IpAddr, SmallVec<[UpstreamId; 1]>>,
+    /// Addresses of their listed endpoints.
+    endpoints: FxHashMap<IpAddr, SmallVec<[UpstreamId; 1]>>,
+    v4: PrefixMap<Ipv4Net, SmallVec<[UpstreamId; 1]>>,
+    v6: PrefixMap<Ipv6Net, SmallVec<[UpstreamId; 1]>>,
+}
+
+impl Inside {
+    pub(crate) fn new(index: &Index) -> Self {
+        let mut out = Self::default();
+        for (n, service) in (0u32..).zip(&index.services) {
+            for ip in &service.cluster_ips {
+                out.services.entry(*ip).or_insert(n);
+            }
+        }
+        for (n, node) in (0u32..).zip(&index.nodes) {
+            for ip in &node.addresses {
+                out.nodes.entry(*ip).or_insert(n);
+            }
+        }
+        for (n, upstream) in (0u32..).zip(&index.registry.upstreams).filter(|(_, u)| !u.kubernetes) {
+            let id = UpstreamId(n);
+            match upstream.address {
+                Address::Ip(ip) => out.entries.entry(ip).or_default().push(id),
+                Address::Cidr(IpNet::V4(net)) => out.v4.entry(net.trunc()).or_default().push(id),
+                Address::Cidr(IpNet::V6(net)) => out.v6.entry(net.trunc()).or_default().push(id),
+                Address::Any => {}
+            }
+            for ip in &upstream.allocated {
+                out.entries.entry(*ip).or_default().push(id);
+            }
+            for port in &upstream.ports {
+                for reach in index.registry.reach(upstream, port) {
+                    if let ReachAddress::Ip(ip) = reach.address {
+                        let list = out.endpoints.entry(ip).or_default();
+                        if !list.contains(&id) {
+                            list.push(id);
+                        }
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// Entries that own an address: exactly, by a range, or as an endpoint.
+    pub(crate) fn owners(&self, ip: IpAddr) -> SmallVec<[UpstreamId; 2]> {
+        let mut out: SmallVec<[UpstreamId; 2]> = self.entries.get(&ip).into_iter().flatten().copied().collect();
+        match ip {
+            IpAddr::V4(ip) => {
+                out.extend(self.v4.get_lpm(&Ipv4Net::from(ip)).into_iter().flat_map(|(_, l)| l.iter().copied()))
+            }
+            IpAddr::V6(ip) => {
+                out.extend(self.v6.get_lpm(&Ipv6Net::from(ip)).into_iter().flat_map(|(_, l)| l.iter().copied()))
+            }
+        }
+        out.extend(self.endpoints.get(&ip).into_iter().flatten().copied());
+        out
+    }
+
+    /// Some entry lists the address (not a range) as its own.
+    pub(crate) fn is_entry(&self, ip: IpAddr) -> bool {
+        self.entries.contains_key(&ip)
+    }
+}
+
+/// Services of the cluster's DNS.
+fn is_dns(object: &ObjectRef, labels: &[(ArcStr, ArcStr)]) -> bool {
+    object.name.namespace == "kube-system"
+        && (matches!(object.name.name.as_str(), "kube-dns" | "coredns" | "rke2-coredns-rke2-coredns")
+            || crate::mesh::object::read::label(labels, "k8s-app").is_some_and(|v| v == "kube-dns"))
+        || (object.name.namespace == "openshift-dns" && object.name.name == "dns-default")
+}
+
+impl Mesh {
+    /// Whose address this is, if it is inside the cluster.
+    pub fn in_cluster(&self, ip: IpAddr, port: u16) -> Option<InCluster> {
+        let link_local = match ip {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        };
+        if ip.is_loopback() || ip.is_unspecified() || link_local {
+            // NodeLocal DNSCache answers on a link-local address
+            return Some(InCluster { object: None, what: if link_local && port == 53 { "dns" } else { "loopback" } });
+        }
+        if let Some(n) = self.inside.services.get(&ip) {
+            let meta = &self.index.services[*n as usize].meta;
+            let name = &meta.object.name;
+            let what = if name.namespace == "default" && name.name == "kubernetes" {
+                "api-server"
+            } else if is_dns(&meta.object, &meta.labels) {
+                "dns"
+            } else {
+                "service"
+            };
+            return Some(InCluster { object: Some(meta.object.clone()), what });
+        }
+        if let Some(pod) = self.pod_by_ip(ip) {
+            let pod = self.pod(pod);
+            let what = if is_dns(&ObjectRef::new("Service", pod.name.namespace.clone(), ""), &pod.labels) {
+                "dns"
+            } else {
+                "pod"
+            };
+            return Some(InCluster { object: Some(pod.object.clone()), what });
+        }
+        let api = self.api_endpoints().contains(&(ip, port));
+        let node = self.inside.nodes.get(&ip).map(|n| self.index.nodes[*n as usize].meta.object.clone());
+        if api {
+            return Some(InCluster {
+                object: Some(ObjectRef::new("Service", "default", "kubernetes")),
+                what: "api-server",
+            });
+        }
+        node.map(|object| InCluster { object: Some(object), what: "node" })
+    }
+
+    /// Addresses of the cluster's DNS servers.
+    pub fn dns_servers(&self) -> Vec<IpAddr> {
+        let of_dns = self.index.services.iter().filter(|s| is_dns(&s.meta.object, &s.meta.labels));
+        of_dns.flat_map(|s| s.cluster_ips.iter().copied()).collect()
+    }
+
+    /// The address is istiod's: where proxies get their configuration and certificates.
+    pub fn is_control_plane(&self, ip: IpAddr, port: u16) -> bool {
+        let istiod = |labels: &[(ArcStr, ArcStr)]| {
+            let is = |key: &str, value: &str| crate::mesh::object::read::label(labels, key).is_some_and(|v| v == value);
+            is("app", "istiod") || is("istio", "pilot")
+        };
+        let ours = matches!(port, 15010 | 15012 | 15014 | 15017 | 443);
+        if let Some(n) = self.inside.services.get(&ip) {
+            let service = &self.index.services[*n as usize];
+            return istiod(&service.meta.labels)
+                || istiod(&service.selector)
+                || (service.meta.name().starts_with("istiod") && ours);
+        }
+        self.pod_by_ip(ip).is_some_and(|p| istiod(&self.pod(p).labels)) && ours
+    }
+
+    /// Endpoints of the API server's Service.
+    fn api_endpoints(&self) -> Vec<(IpAddr, u16)> {
+        let registry = &self.index.registry;
+        let host = crate::mesh::host::service_host("kubernetes", "default");
+        let mut out = Vec::new();
+        for (_, id) in registry.named(&host) {
+            let upstream = registry.get(*id);
+            for reach in upstream.ports.iter().flat_map(|p| registry.reach(upstream, p)) {
+                if let ReachAddress::Ip(ip) = reach.address {
+                    out.push((ip, reach.port));
+                }
+            }
+        }
+        out
+    }
+}

@@ -1,0 +1,80 @@
+//! Plain mirrors of the few fields that decide, read once from raw objects. What is wrong with a field is noted, and the object
+//! is kept; nothing here knows of other objects.
+
+pub(crate) mod istio;
+pub(crate) mod kube;
+pub(crate) mod mesh_config;
+pub(crate) mod policy;
+pub(crate) mod read;
+pub(crate) mod virtual_service;
+
+use arcstr::ArcStr;
+
+use crate::id::ObjectRef;
+use crate::mesh::object::read::{At, Labels, label};
+
+pub(crate) use istio::{
+    DestinationRule, Egress, Endpoint, Gateway, OutboundPolicy, Policy, PolicyMode, Resolution, Server, ServerTls,
+    ServiceEntry, Sidecar, Subset, TlsMode, TlsSettings, TlsSettingsMode, WorkloadEntry,
+};
+pub(crate) use kube::{EndpointSlice, Namespace, PodSpec, Service, ServiceType};
+pub(crate) use mesh_config::MeshConfig;
+pub(crate) use virtual_service::{
+    HttpAction, HttpMatch, HttpRule, L4Match, L4Rule, Route, RuleAt, Semantics, StringMatch, VirtualService,
+};
+
+/// What every object has.
+#[derive(Debug, Clone)]
+pub(crate) struct Meta {
+    pub(crate) object: ObjectRef,
+    /// Nanoseconds since 1970; an object without a timestamp is older than every other (Go's zero time).
+    pub(crate) created: i64,
+    pub(crate) labels: Labels,
+    /// Index of the raw object.
+    pub(crate) raw: u32,
+}
+
+impl Meta {
+    pub(crate) fn namespace(&self) -> &ArcStr {
+        &self.object.name.namespace
+    }
+
+    pub(crate) fn name(&self) -> &ArcStr {
+        &self.object.name.name
+    }
+
+    pub(crate) fn label(&self, key: &str) -> Option<&ArcStr> {
+        label(&self.labels, key)
+    }
+
+    /// Oldest first, then name, then namespace (`model.sortConfigByCreationTime`).
+    pub(crate) fn age(&self) -> (i64, &str, &str) {
+        (self.created, self.name(), self.namespace())
+    }
+
+    pub(crate) fn read(object: ObjectRef, raw: u32, at: &At<'_>) -> Self {
+        at.key("metadata", |m| Self {
+            object,
+            raw,
+            created: m.key("creationTimestamp", |t| {
+                let Some(text) = t.string() else { return i64::MIN };
+                match text.parse::<jiff::Timestamp>() {
+                    Ok(time) => i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX),
+                    Err(_) => {
+                        t.note("is not a time");
+                        i64::MIN
+                    }
+                }
+            }),
+            labels: m.key("labels", |l| l.labels()),
+        })
+    }
+}
+
+/// exportTo as declared; `None` where it is absent or empty.
+pub(crate) fn export_to(at: &At<'_>) -> Option<Vec<ArcStr>> {
+    let mut list = at.strings();
+    list.sort();
+    list.dedup();
+    (!list.is_empty()).then_some(list)
+}

@@ -1,0 +1,226 @@
+//! Reading fields of raw objects. Every field knows its path; what is not of the expected type is noted and read as absent.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use arcstr::ArcStr;
+use serde_json::Value;
+
+/// What is wrong with a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub(crate) field: ArcStr,
+    pub(crate) says: String,
+}
+
+/// A path, built from the inside out and only spelled when something is wrong.
+#[derive(Clone, Copy)]
+enum Path<'p> {
+    Root,
+    Key(&'p Path<'p>, &'p str),
+    Index(&'p Path<'p>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Key(parent, key) if key.contains(['.', '[', '/']) => write!(f, "{parent}[\"{key}\"]"),
+            Self::Key(parent, key) => write!(f, "{parent}.{key}"),
+            Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+/// A field, present or not.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    value: Option<&'a Value>,
+    path: Path<'a>,
+    notes: &'a RefCell<Vec<Note>>,
+}
+
+impl<'a> At<'a> {
+    pub(crate) fn root(value: &'a Value, notes: &'a RefCell<Vec<Note>>) -> Self {
+        Self { value: Some(value), path: Path::Root, notes }
+    }
+
+    /// Says what is wrong with this field.
+    pub(crate) fn note(&self, says: impl Into<String>) {
+        self.notes.borrow_mut().push(Note { field: self.path.to_string().into(), says: says.into() });
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.path.to_string()
+    }
+
+    /// Runs `f` on a field of this object; absent parents have absent fields.
+    pub(crate) fn key<T>(&self, key: &str, f: impl FnOnce(At<'_>) -> T) -> T {
+        let value = match self.value {
+            Some(Value::Object(map)) => map.get(key).filter(|v| !v.is_null()),
+            Some(Value::Null) | None => None,
+            Some(_) => {
+                self.note("is not an object");
+                None
+            }
+        };
+        f(At { value, path: Path::Key(&self.path, key), notes: self.notes })
+    }
+
+    pub(crate) fn is_present(&self) -> bool {
+        self.value.is_some()
+    }
+
+    /// Each item of a list.
+    pub(crate) fn each<T>(&self, mut f: impl FnMut(At<'_>) -> T) -> Vec<T> {
+        match self.value {
+            Some(Value::Array(items)) => items
+                .iter()
+                .enumerate()
+                .map(|(n, v)| {
+                    f(At {
+                        value: Some(v).filter(|v| !v.is_null()),
+                        path: Path::Index(&self.path, n),
+                        notes: self.notes,
+                    })
+                })
+                .collect(),
+            Some(_) => {
+                self.note("is not a list");
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Each field of an object, with its key.
+    pub(crate) fn fields<T>(&self, mut f: impl FnMut(&'a str, At<'_>) -> T) -> Vec<T> {
+        match self.value {
+            Some(Value::Object(map)) => map
+                .iter()
+                .map(|(k, v)| {
+                    f(
+                        k,
+                        At {
+                            value: Some(v).filter(|v| !v.is_null()),
+                            path: Path::Key(&self.path, k),
+                            notes: self.notes,
+                        },
+                    )
+                })
+                .collect(),
+            Some(_) => {
+                self.note("is not an object");
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
+    }
+
+    pub(crate) fn string(&self) -> Option<ArcStr> {
+        match self.value? {
+            Value::String(text) => Some(text.as_str().into()),
+            Value::Number(number) => {
+                self.note("is a number; a string is expected");
+                Some(number.to_string().into())
+            }
+            Value::Bool(value) => {
+                self.note("is a boolean; a string is expected");
+                Some(value.to_string().into())
+            }
+            _ => {
+                self.note("is not a string");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn text(&self) -> ArcStr {
+        self.string().unwrap_or_default()
+    }
+
+    pub(crate) fn strings(&self) -> Vec<ArcStr> {
+        self.each(|item| item.text())
+    }
+
+    pub(crate) fn bool(&self) -> Option<bool> {
+        match self.value? {
+            Value::Bool(value) => Some(*value),
+            _ => {
+                self.note("is not true or false");
+                None
+            }
+        }
+    }
+
+    /// A number; a string of digits counts, as in protobuf's JSON.
+    pub(crate) fn number(&self) -> Option<u64> {
+        let number = match self.value? {
+            Value::Number(n) => {
+                n.as_u64().or_else(|| n.as_f64().filter(|f| f.fract() == 0.0 && *f >= 0.0).map(|f| f as u64))
+            }
+            Value::String(text) => text.parse().ok(),
+            _ => None,
+        };
+        if number.is_none() {
+            self.note("is not a whole number");
+        }
+        number
+    }
+
+    /// A port number. What is out of range is noted and absent.
+    pub(crate) fn port(&self) -> Option<u16> {
+        let number = self.number()?;
+        let port = u16::try_from(number).ok();
+        if port.is_none() {
+            self.note(format!("{number} is not a port"));
+        }
+        port
+    }
+
+    /// A port number, or the name of a container's port.
+    pub(crate) fn port_or_name(&self) -> Option<Result<u16, ArcStr>> {
+        match self.value? {
+            Value::String(text) => Some(text.parse().map_err(|_| text.as_str().into())),
+            _ => self.port().map(Ok),
+        }
+    }
+
+    /// A map of strings, sorted by key.
+    pub(crate) fn labels(&self) -> Labels {
+        let mut out: Vec<(ArcStr, ArcStr)> = self.fields(|k, v| (ArcStr::from(k), v.text()));
+        out.sort();
+        out
+    }
+
+    /// One of the words of an enum (case matters, as in protobuf's JSON), or its number.
+    pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+        let found = match self.value? {
+            Value::String(text) => words.iter().find(|(w, _)| w == text).map(|(_, t)| *t),
+            Value::Number(number) => number.as_u64().and_then(|n| words.get(n as usize)).map(|(_, t)| *t),
+            _ => None,
+        };
+        if found.is_none() {
+            let words: Vec<_> = words.iter().map(|(w, _)| *w).collect();
+            self.note(format!("is none of {}", words.join(", ")));
+        }
+        found
+    }
+
+    pub(crate) fn value(&self) -> Option<&'a Value> {
+        self.value
+    }
+}
+
+/// Labels, sorted by key.
+pub(crate) type Labels = Vec<(ArcStr, ArcStr)>;
+
+/// Every label of `selector` stands in `labels` with that value.
+pub(crate) fn selects(selector: &[(ArcStr, ArcStr)], labels: &[(ArcStr, ArcStr)]) -> bool {
+    selector.iter().all(|(k, v)| label(labels, k) == Some(v))
+}
+
+/// The value of a label.
+pub(crate) fn label<'l>(labels: &'l [(ArcStr, ArcStr)], key: &str) -> Option<&'l ArcStr> {
+    labels.binary_search_by(|(k, _)| k.as_str().cmp(key)).ok().map(|i| &labels[i].1)
+}

@@ -1,0 +1,172 @@
+//! Which Istio is meant: behaviour that differs between releases, as data, and istiod's feature switches.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// A release of Istio. Behaviour changes with minor releases only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IstioVersion {
+    /// 1, so far.
+    pub major: u16,
+    /// 31 in 1.31.2.
+    pub minor: u16,
+}
+
+impl IstioVersion {
+    /// The newest one whose behaviour is known here.
+    pub const NEWEST: Self = Self { major: 1, minor: 31 };
+}
+
+impl fmt::Display for IstioVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// What is wrong with `--istio-version` or `--istiod-env`.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OptionError {
+    /// Not a version.
+    #[error("{0:?} is not an Istio version; write it as 1.31 or 1.31.2")]
+    Version(String),
+    /// Not `K=V`.
+    #[error("{0:?} is not KEY=VALUE")]
+    Pair(String),
+    /// Not a switch that changes an egress decision.
+    #[error("{name:?} is not a known switch of istiod; known are {known}")]
+    Switch {
+        /// What was given.
+        name: String,
+        /// What may be given.
+        known: String,
+    },
+    /// Not a boolean.
+    #[error("{name}={value:?}: write true or false")]
+    Value {
+        /// The switch.
+        name: String,
+        /// What was given.
+        value: String,
+    },
+}
+
+impl FromStr for IstioVersion {
+    type Err = OptionError;
+
+    fn from_str(text: &str) -> Result<Self, OptionError> {
+        let bad = || OptionError::Version(text.to_owned());
+        let mut parts = text.strip_prefix('v').unwrap_or(text).split(['.', '-']);
+        let mut number = || parts.next().and_then(|p| p.parse::<u16>().ok());
+        let (major, minor) = (number().ok_or_else(bad)?, number().ok_or_else(bad)?);
+        Ok(Self { major, minor })
+    }
+}
+
+macro_rules! rules {
+    (releases { $($r:ident $rsince:literal $rdoc:literal;)* } switches { $($field:ident $name:literal $since:literal $default:literal $doc:literal;)* }) => {
+        /// What differs between releases and environments.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Rules { $(#[doc = $rdoc] pub $r: bool,)* $(#[doc = $doc] pub $field: bool,)* }
+
+        impl Rules {
+            /// The defaults of a release.
+            pub fn of(version: IstioVersion) -> Self {
+                let since = |minor| version >= IstioVersion { major: 1, minor };
+                Self { $($r: since($rsince),)* $($field: $default && since($since),)* }
+            }
+
+            /// The switches, as istiod spells them.
+            pub const SWITCHES: &'static [&'static str] = &[$($name,)*];
+
+            fn set(&mut self, name: &str, value: bool) -> bool {
+                match name {
+                    $($name => self.$field = value,)*
+                    _ => return false,
+                }
+                true
+            }
+        }
+    };
+}
+
+rules! {
+    releases {
+        // field, minor release since which it holds
+        host_exclusion 31 "`~namespace/host` in a Sidecar excludes.";
+        dynamic_dns 30 "Entries with resolution DYNAMIC_DNS work in sidecars.";
+    }
+    switches {
+        // field, istiod's variable, minor release since which the default holds, that default
+        ip_autoallocate "PILOT_ENABLE_IP_AUTOALLOCATE" 25 true "Addresses of `status.addresses` are used (by proxies with DNS capture).";
+        unified_scope "PILOT_UNIFIED_SIDECAR_SCOPE" 24 true "Of one hostname in several namespaces, Services win over entries.";
+        pick_best_namespace "PILOT_SIDECAR_PICK_BEST_SERVICE_NAMESPACE" 30 true "Destinations of VirtualServices come from the best namespace, not the first by name.";
+        external_name_alias "ENABLE_EXTERNAL_NAME_ALIAS" 21 true "ExternalName Services are aliases.";
+        merge_rules_by_export "ENABLE_ENHANCED_DESTINATIONRULE_MERGE" 18 true "DestinationRules of one host merge only where their exportTo are equal.";
+        scope_gateways "PILOT_SCOPE_GATEWAY_TO_NAMESPACE" 0 false "A Gateway applies to pods of its own namespace only.";
+        filter_gateway_clusters "PILOT_FILTER_GATEWAY_CLUSTER_CONFIG" 0 false "A gateway knows only the destinations of its routes.";
+        absolute_names "PILOT_ENABLE_ABSOLUTE_FQDN_VHOST_DOMAIN" 26 true "Hosts match with a dot at the end as well.";
+    }
+}
+
+/// What a mesh is compiled for.
+#[derive(Debug, Clone, Default)]
+pub struct MeshOptions {
+    /// The release; `None`: what the pods' proxies say, else the newest known.
+    pub istio_version: Option<IstioVersion>,
+    /// istiod's environment, as far as it changes decisions.
+    pub istiod_env: Vec<(String, bool)>,
+}
+
+impl MeshOptions {
+    /// Reads `--istio-version` and `--istiod-env` values.
+    pub fn parse<'a>(version: Option<&str>, env: impl IntoIterator<Item = &'a str>) -> Result<Self, OptionError> {
+        let istio_version = version.map(str::parse).transpose()?;
+        let mut probe = Rules::of(IstioVersion::NEWEST);
+        let mut istiod_env = Vec::new();
+        for pair in env {
+            let (name, value) = pair.split_once('=').ok_or_else(|| OptionError::Pair(pair.to_owned()))?;
+            let on = match value.to_ascii_lowercase().as_str() {
+                "true" | "1" | "t" => true,
+                "false" | "0" | "f" => false,
+                _ => return Err(OptionError::Value { name: name.to_owned(), value: value.to_owned() }),
+            };
+            if !probe.set(name, on) {
+                return Err(OptionError::Switch { name: name.to_owned(), known: Rules::SWITCHES.join(", ") });
+            }
+            istiod_env.push((name.to_owned(), on));
+        }
+        Ok(Self { istio_version, istiod_env })
+    }
+
+    /// The switches for a release.
+    pub fn rules(&self, version: IstioVersion) -> Rules {
+        let mut rules = Rules::of(version);
+        for (name, on) in &self.istiod_env {
+            rules.set(name, *on);
+        }
+        rules
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_follow_the_release_and_the_environment() {
+        let options = MeshOptions::parse(Some("1.23.4"), ["PILOT_SCOPE_GATEWAY_TO_NAMESPACE=true"]).expect("valid");
+        let rules = options.rules(options.istio_version.expect("given"));
+        assert!(rules.scope_gateways && rules.external_name_alias && !rules.unified_scope && !rules.host_exclusion);
+        assert!(Rules::of(IstioVersion::NEWEST).unified_scope);
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        assert_eq!(MeshOptions::parse(Some("new"), []).map(|_| ()), Err(OptionError::Version("new".into())));
+        assert!(matches!(MeshOptions::parse(None, ["X=true"]), Err(OptionError::Switch { .. })));
+        assert!(matches!(MeshOptions::parse(None, ["ENABLE_EXTERNAL_NAME_ALIAS=x"]), Err(OptionError::Value { .. })));
+    }
+}

@@ -1,0 +1,143 @@
+//! Whether a destination is registered for a workload, whatever its route.
+
+use std::net::IpAddr;
+
+use crate::mesh::host;
+use crate::mesh::index::Index;
+use crate::mesh::object::ServiceEntry;
+use crate::mesh::proxy::{Proxy, Role};
+use crate::mesh::registry::{Upstream, UpstreamId};
+use crate::mesh::{Mesh, Miss, Registration};
+use crate::verdict::Reason;
+
+/// What is known of a destination.
+#[derive(Debug, Default)]
+pub(crate) struct Registered {
+    pub(crate) registration: Option<Registration>,
+    /// Entries that would register it but for one thing.
+    pub(crate) misses: Vec<Miss>,
+}
+
+impl Mesh {
+    /// By any of the names, else by address. `names` may hold addresses (a Host header).
+    pub(crate) fn registration(
+        &self,
+        proxy: &Proxy,
+        names: &[&str],
+        ip: IpAddr,
+        port: u16,
+    ) -> (Registration, Vec<Miss>) {
+        let index = &self.index;
+        let mut candidates: Vec<UpstreamId> = Vec::new();
+        let mut hidden: Vec<&crate::mesh::index::Hidden> = Vec::new();
+        let mut named = false;
+        for name in names {
+            if let Ok(address) = name.parse::<IpAddr>() {
+                if address != ip {
+                    candidates.extend(self.inside.owners(address));
+                }
+                continue;
+            }
+            named = true;
+            index.registry.of_host.each_match(name, |ids| candidates.extend(ids.iter().copied()));
+            let holds = |entry: &ServiceEntry| entry.hosts.iter().any(|h| host::subset(name, h));
+            hidden.extend(index.hidden.iter().filter(|h| holds(&h.entry)));
+        }
+        if !named {
+            candidates.extend(self.inside.owners(ip));
+            if let Some(service) = self.service_at(ip) {
+                candidates.push(service);
+            }
+            let listed = ip.to_string();
+            hidden.extend(index.hidden.iter().filter(|h| h.entry.addresses.iter().any(|a| *a == listed)));
+        }
+        candidates.sort_unstable();
+        candidates.dedup();
+        let (mut here, mut other, mut misses) = (false, Vec::new(), Vec::new());
+        for id in candidates {
+            let upstream = index.registry.get(id);
+            let has_port = upstream.port(port).is_some();
+            match hides(index, proxy, upstream) {
+                None if has_port => here = true,
+                None => other.push(upstream),
+                Some(miss) => misses.push((has_port, miss)),
+            }
+        }
+        for hidden in hidden {
+            let (object, field, says) = hidden.by.clone();
+            let has_port = hidden.entry.ports.iter().any(|p| p.number == port);
+            misses.push((has_port, Miss { reason: Reason::DiscoverySelector, object, field, says, gateway: None }));
+        }
+        misses.sort_by_key(|(has_port, _)| !has_port);
+        let hidden_with_port = misses.first().is_some_and(|(p, _)| *p);
+        let registration = if here {
+            Registration::Visible
+        } else if hidden_with_port {
+            Registration::NotVisible
+        } else if !other.is_empty() {
+            Registration::OtherPort
+        } else if !misses.is_empty() {
+            Registration::NotVisible
+        } else {
+            Registration::Unregistered
+        };
+        let mut out: Vec<Miss> = misses.into_iter().map(|(_, m)| m).collect();
+        if registration == Registration::OtherPort {
+            let near: Vec<Miss> = other.into_iter().map(|u| other_port(u, port)).collect();
+            out.splice(0..0, near);
+        }
+        if registration == Registration::Visible {
+            out.clear();
+        }
+        (registration, out)
+    }
+
+    /// The Service that has this cluster address.
+    fn service_at(&self, ip: IpAddr) -> Option<UpstreamId> {
+        let object = self.in_cluster(ip, 0)?.object.filter(|o| o.kind == "Service")?;
+        let host = host::service_host(&object.name.name, &object.name.namespace);
+        self.index.registry.named(&host).first().map(|(_, id)| *id)
+    }
+}
+
+fn other_port(upstream: &Upstream, port: u16) -> Miss {
+    let ports: Vec<String> = upstream.ports.iter().map(|p| p.number.to_string()).collect();
+    Miss {
+        reason: Reason::PortNotRegistered,
+        object: upstream.object.clone(),
+        field: ".spec.ports".into(),
+        says: format!("{} is registered with port {}, not {port}", upstream.host, ports.join(", ")),
+        gateway: None,
+    }
+}
+
+/// Why a proxy does not see an upstream.
+fn hides(index: &Index, proxy: &Proxy, upstream: &Upstream) -> Option<Miss> {
+    let namespace = proxy.namespace();
+    if !upstream.visibility.includes(namespace) {
+        let (object, field) = match &upstream.declared_export {
+            Some(_) if upstream.kubernetes => {
+                (upstream.object.clone(), ".metadata.annotations[\"networking.istio.io/exportTo\"]")
+            }
+            Some(_) => (upstream.object.clone(), ".spec.exportTo"),
+            None => match &index.config.object {
+                Some(object) => (object.clone(), ".data.mesh.defaultServiceExportTo"),
+                None => (upstream.object.clone(), ".spec.exportTo"),
+            },
+        };
+        let says = format!("{} is not exported to the namespace {namespace}", upstream.object);
+        return Some(Miss { reason: Reason::NotExported, object, field: field.into(), says, gateway: None });
+    }
+    if proxy.key.role == Role::Gateway || proxy.scope.lists(index, upstream) {
+        return None;
+    }
+    let sidecar = &index.sidecars[proxy.scope.sidecar? as usize];
+    let says = format!("{} does not import {}", sidecar.meta.object, upstream.host);
+    Some(Miss {
+        reason: Reason::SidecarScope,
+        object: sidecar.meta.object.clone(),
+        field: ".spec.egress".into(),
+        says,
+        gateway: None,
+    })
+}

@@ -1,0 +1,452 @@
+//! What the proxies of a namespace know: upstreams and VirtualServices for each egress listener, and the one list of upstreams
+//! that clusters are made from (Istio: `model/sidecar.go`). Shared by all proxies with the same namespace and Sidecar.
+
+use arcstr::ArcStr;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::mesh::host::{self, HostMap};
+use crate::mesh::index::Index;
+use crate::mesh::object::virtual_service::MESH;
+use crate::mesh::object::{OutboundPolicy, Semantics, Sidecar};
+use crate::mesh::protocol::Protocol;
+use crate::mesh::registry::{Port, Upstream, UpstreamId};
+use crate::mesh::visible::VsId;
+
+/// An upstream in a scope, perhaps with fewer ports or with those of its namesakes.
+#[derive(Debug, Clone)]
+pub(crate) struct Scoped {
+    pub(crate) id: UpstreamId,
+    /// Ports that differ from the upstream's own, with the upstream that each comes from.
+    ports: Option<Box<[(UpstreamId, Port)]>>,
+    /// Aliases that the Sidecar imports; `None` is all.
+    aliases: Option<Box<[ArcStr]>>,
+}
+
+impl Scoped {
+    fn whole(id: UpstreamId) -> Self {
+        Self { id, ports: None, aliases: None }
+    }
+
+    pub(crate) fn port_count(&self, upstream: &Upstream) -> usize {
+        self.ports.as_ref().map_or(upstream.ports.len(), |p| p.len())
+    }
+
+    pub(crate) fn ports<'a>(&'a self, upstream: &'a Upstream) -> impl Iterator<Item = &'a Port> + 'a {
+        let own = self.ports.is_none().then_some(upstream.ports.iter());
+        own.into_iter().flatten().chain(self.ports.iter().flat_map(|p| p.iter().map(|(_, p)| p)))
+    }
+
+    pub(crate) fn port<'a>(&'a self, upstream: &'a Upstream, number: u16) -> Option<&'a Port> {
+        self.ports(upstream).find(|p| p.number == number)
+    }
+
+    /// The object that a port comes from.
+    pub(crate) fn port_owner(&self, number: u16) -> UpstreamId {
+        self.ports.iter().flat_map(|p| p.iter()).find(|(_, p)| p.number == number).map_or(self.id, |(id, _)| *id)
+    }
+
+    pub(crate) fn aliases<'a>(&'a self, upstream: &'a Upstream) -> impl Iterator<Item = &'a ArcStr> + 'a {
+        upstream.aliases.iter().map(|(_, h)| h).filter(|h| self.aliases.as_ref().is_none_or(|a| a.contains(h)))
+    }
+
+    fn reduced(&self, upstream: &Upstream, keep: impl Fn(u16) -> bool) -> Option<Self> {
+        let ports: Box<[(UpstreamId, Port)]> =
+            self.ports(upstream).filter(|p| keep(p.number)).map(|p| (self.port_owner(p.number), p.clone())).collect();
+        if ports.len() == self.port_count(upstream) {
+            return Some(self.clone());
+        }
+        (!ports.is_empty()).then(|| Self { ports: Some(ports), ..self.clone() })
+    }
+}
+
+/// One `egress` item of a Sidecar, or the one of everybody who has none.
+#[derive(Debug)]
+pub(crate) struct EgressListener {
+    /// Set where the listener has a port of its own.
+    pub(crate) port: Option<(u16, Protocol)>,
+    pub(crate) bind: ArcStr,
+    pub(crate) capture_none: bool,
+    pub(crate) services: Vec<Scoped>,
+    /// Port number to (index into `services`, place among its ports), in order.
+    pub(crate) by_port: FxHashMap<u16, Vec<(u32, u16)>>,
+    pub(crate) virtual_services: Vec<VsId>,
+    /// The first VirtualService of each host, whatever its rules (`computeWildcardHostVirtualServiceIndex`).
+    first_of_host: HostMap<VsId>,
+}
+
+impl EgressListener {
+    fn new(
+        index: &Index,
+        egress: Option<(Option<(u16, Protocol)>, ArcStr, bool)>,
+        services: Vec<Scoped>,
+        virtual_services: Vec<VsId>,
+    ) -> Self {
+        let mut by_port: FxHashMap<u16, Vec<(u32, u16)>> = FxHashMap::default();
+        for (n, service) in services.iter().enumerate() {
+            let upstream = index.registry.get(service.id);
+            for (place, port) in service.ports(upstream).enumerate() {
+                by_port.entry(port.number).or_default().push((n as u32, place as u16));
+            }
+        }
+        let mut first_of_host = HostMap::default();
+        for id in &virtual_services {
+            for host in &index.virtual_services.get(*id).hosts {
+                first_of_host.entry(host, || *id);
+            }
+        }
+        let (port, bind, capture_none) = egress.unwrap_or_default();
+        Self { port, bind, capture_none, services, by_port, virtual_services, first_of_host }
+    }
+
+    /// The VirtualService whose host fits an upstream best.
+    pub(crate) fn most_specific(&self, host: &str) -> Option<VsId> {
+        self.first_of_host.most_specific(host).copied()
+    }
+}
+
+/// The scope.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    pub(crate) namespace: ArcStr,
+    /// Index into the Sidecars.
+    pub(crate) sidecar: Option<u32>,
+    pub(crate) listeners: Vec<EgressListener>,
+    /// What clusters are made from, one for each hostname.
+    pub(crate) services: Vec<Scoped>,
+    pub(crate) by_host: FxHashMap<ArcStr, u32>,
+    pub(crate) policy: OutboundPolicy,
+    /// Objects that the outbound policy comes from: the Sidecar's, else the mesh's.
+    pub(crate) policy_of_sidecar: bool,
+}
+
+/// Hosts that a Sidecar lists for one namespace (`hostClassification`).
+#[derive(Default)]
+struct Listed {
+    exact: FxHashSet<ArcStr>,
+    all: Vec<ArcStr>,
+    excluded: Vec<ArcStr>,
+}
+
+impl Listed {
+    fn excludes(&self, host: &str) -> bool {
+        self.excluded.iter().any(|e| host::subset(host, e))
+    }
+
+    /// Strict: an upstream's host must be held by a listed one.
+    fn holds(&self, host: &str) -> bool {
+        self.exact.contains(host)
+            || self.all.iter().any(|listed| host::is_wildcard(listed) && host::subset(host, listed))
+    }
+
+    /// For VirtualServices either may hold the other, for routes of the Gateway API the strict rule counts.
+    fn holds_route(&self, host: &str, semantics: Semantics) -> bool {
+        self.exact.contains(host)
+            || self.all.iter().any(|listed| {
+                (host::is_wildcard(host) || host::is_wildcard(listed))
+                    && match semantics {
+                        Semantics::GatewayApi => host::subset(host, listed),
+                        Semantics::Istio => host::overlap(host, listed),
+                    }
+            })
+    }
+}
+
+/// Every host is exact and names its namespace: istiod looks them up instead of filtering, and finds one upstream for each
+/// (`servicesForExactHosts`).
+fn all_exact(listed: &FxHashMap<ArcStr, Listed>) -> bool {
+    listed.iter().all(|(ns, l)| l.all.is_empty() || (ns != "*" && l.all.iter().all(|h| !host::is_wildcard(h))))
+}
+
+/// What a Sidecar's `hosts` list, by namespace; `*` is every namespace.
+fn classify(index: &Index, hosts: &[ArcStr], own: &str) -> FxHashMap<ArcStr, Listed> {
+    let mut out: FxHashMap<ArcStr, Listed> = FxHashMap::default();
+    for host in hosts {
+        let mut parts = host.split('/');
+        let (Some(mut namespace), Some(name), None) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let mut excluded = false;
+        if let Some(rest) = namespace.strip_prefix('~') {
+            if index.rules.host_exclusion {
+                excluded = true;
+                namespace = if rest.is_empty() { "*" } else { rest };
+            } else {
+                // `~/*` imports nothing
+                continue;
+            }
+        }
+        let namespace = if namespace == "." { own } else { namespace };
+        let listed = out.entry(namespace.into()).or_default();
+        if excluded {
+            listed.excluded.push(name.into());
+            continue;
+        }
+        if !host::is_wildcard(name) {
+            listed.exact.insert(name.into());
+        }
+        listed.all.push(name.into());
+    }
+    out
+}
+
+impl Scope {
+    /// Of sidecars.
+    pub(crate) fn of_sidecar(index: &Index, namespace: &ArcStr, sidecar: Option<u32>) -> Self {
+        let object = sidecar.map(|n| &index.sidecars[n as usize]);
+        let mut listeners = Vec::new();
+        match object.filter(|s| !s.egress.is_empty()) {
+            None => listeners.push(egress_listener(index, namespace, &["*/*".into()], None)),
+            Some(Sidecar { egress, .. }) => {
+                for e in egress {
+                    let settings = Some((e.port, e.bind.clone(), e.capture_none));
+                    listeners.push(egress_listener(index, namespace, &e.hosts, settings));
+                }
+            }
+        }
+        let policy = object.and_then(|s| s.policy.clone());
+        let mut scope = Self {
+            namespace: namespace.clone(),
+            sidecar,
+            listeners,
+            services: Vec::new(),
+            by_host: FxHashMap::default(),
+            policy_of_sidecar: policy.is_some(),
+            policy: policy.unwrap_or_else(|| OutboundPolicy { mode: index.config.policy.mode, proxy: None }),
+        };
+        scope.collect(index);
+        scope
+    }
+
+    /// Of gateways and waypoints: everything that is exported to their namespace (`DefaultSidecarScopeForGateway`).
+    pub(crate) fn of_gateway(index: &Index, namespace: &ArcStr) -> Self {
+        let mut scope = Self {
+            namespace: namespace.clone(),
+            sidecar: None,
+            listeners: Vec::new(),
+            services: Vec::new(),
+            by_host: FxHashMap::default(),
+            policy: index.config.policy.clone(),
+            policy_of_sidecar: false,
+        };
+        for id in index.registry.visible_to(namespace) {
+            scope.append(index, Scoped::whole(id));
+        }
+        scope
+    }
+
+    /// The upstream of a hostname.
+    pub(crate) fn get(&self, host: &str) -> Option<&Scoped> {
+        self.by_host.get(host).map(|n| &self.services[*n as usize])
+    }
+
+    /// Some listener takes the upstream's hostname.
+    pub(crate) fn lists(&self, index: &Index, upstream: &Upstream) -> bool {
+        let same = |s: &Scoped| index.registry.get(s.id).host == upstream.host;
+        self.sidecar.is_none() || self.listeners.iter().any(|l| l.services.iter().any(same))
+    }
+
+    /// The listener that answers for a port: the one with that port, else the catch-all (`GetEgressListenerForRDS`).
+    pub(crate) fn listener_for(&self, port: u16) -> Option<&EgressListener> {
+        self.listeners.iter().find(|l| l.port.is_none_or(|(p, _)| p == port))
+    }
+
+    /// Services of each listener in turn, and where its VirtualServices lead (`collectImportedServices`).
+    fn collect(&mut self, index: &Index) {
+        for n in 0..self.listeners.len() {
+            let services = self.listeners[n].services.clone();
+            for service in services {
+                self.append(index, service);
+            }
+            // an HTTP_PROXY listener takes every port
+            let port = self.listeners[n].port.filter(|(_, protocol)| *protocol != Protocol::HttpProxy).map(|(p, _)| p);
+            for id in self.listeners[n].virtual_services.clone() {
+                self.import_destinations(index, id, port);
+            }
+        }
+    }
+
+    fn import_destinations(&mut self, index: &Index, id: VsId, listener_port: Option<u16>) {
+        let destinations = index.virtual_services.get(id).destinations(&self.namespace);
+        let mut seen: Vec<&ArcStr> = Vec::new();
+        for (host, _) in &destinations {
+            if seen.contains(&host) {
+                continue;
+            }
+            seen.push(host);
+            let Some(upstream) = self.pick(index, host) else { continue };
+            let whole = Scoped::whole(upstream);
+            let upstream = index.registry.get(upstream);
+            let ports: Vec<u16> = destinations.iter().filter(|(h, _)| h == host).map(|(_, p)| *p).collect();
+            let reduced = match listener_port {
+                Some(port) => whole.reduced(upstream, |p| p == port),
+                None if ports.contains(&0) => Some(whole),
+                None => whole.reduced(upstream, |p| ports.contains(&p)),
+            };
+            if let Some(service) = reduced {
+                self.append(index, service);
+            }
+        }
+    }
+
+    /// The upstream that a destination means: of the own namespace whatever its exportTo, else a visible one.
+    fn pick(&self, index: &Index, host: &str) -> Option<UpstreamId> {
+        let named = index.registry.named(host);
+        if let Some((_, own)) = named.iter().find(|(ns, _)| *ns == self.namespace) {
+            return Some(*own);
+        }
+        let visible = named.iter().filter(|(_, id)| index.registry.get(*id).visibility.includes(&self.namespace));
+        if index.rules.pick_best_namespace {
+            visible.map(|(_, id)| *id).min_by_key(|id| (!index.registry.get(*id).kubernetes, *id))
+        } else {
+            visible.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, id)| *id)
+        }
+    }
+
+    /// Adds an upstream: Kubernetes wins over entries, ports of mergeable namesakes are joined, else the first stays
+    /// (`appendSidecarServices`).
+    fn append(&mut self, index: &Index, service: Scoped) {
+        let upstream = index.registry.get(service.id);
+        let Some(place) = self.by_host.get(&upstream.host).map(|n| *n as usize) else {
+            self.by_host.insert(upstream.host.clone(), self.services.len() as u32);
+            self.services.push(service);
+            return;
+        };
+        let known = &self.services[place];
+        let first = index.registry.get(known.id);
+        match (first.kubernetes, upstream.kubernetes) {
+            (true, false) => return,
+            (false, true) => {
+                self.services[place] = service;
+                return;
+            }
+            _ => {}
+        }
+        let equal = known.port_count(first) == service.port_count(upstream)
+            && known
+                .ports(first)
+                .zip(service.ports(upstream))
+                .all(|(a, b)| a.number == b.number && a.name == b.name && a.protocol == b.protocol);
+        let mergeable = first.namespace == upstream.namespace
+            && first.resolution == upstream.resolution
+            && first.labels == upstream.labels
+            && first.selector.as_deref().unwrap_or_default() == upstream.selector.as_deref().unwrap_or_default()
+            && first.declared_export == upstream.declared_export;
+        if equal || !mergeable {
+            return;
+        }
+        let mut ports: Vec<(UpstreamId, Port)> =
+            known.ports(first).map(|p| (known.port_owner(p.number), p.clone())).collect();
+        for port in service.ports(upstream) {
+            if !ports.iter().any(|(_, p)| p.number == port.number) {
+                ports.push((service.port_owner(port.number), port.clone()));
+            }
+        }
+        self.services[place] = Scoped { ports: Some(ports.into()), ..known.clone() };
+    }
+}
+
+fn egress_listener(
+    index: &Index,
+    namespace: &ArcStr,
+    hosts: &[ArcStr],
+    settings: Option<(Option<(u16, Protocol)>, ArcStr, bool)>,
+) -> EgressListener {
+    let listed = classify(index, hosts, namespace);
+    let port =
+        settings.as_ref().and_then(|(port, ..)| *port).filter(|(_, p)| *p != Protocol::HttpProxy).map(|(p, _)| p);
+    let services = select_services(index, namespace, &listed, port);
+    let virtual_services = select_virtual_services(index, namespace, &listed);
+    EgressListener::new(index, settings, services, virtual_services)
+}
+
+/// Upstreams that are exported to the namespace and listed; of one hostname those of one namespace only (`selectServices`).
+fn select_services(index: &Index, own: &ArcStr, listed: &FxHashMap<ArcStr, Listed>, port: Option<u16>) -> Vec<Scoped> {
+    let everywhere = listed.get("*");
+    let mut imported: Vec<Scoped> = Vec::new();
+    let candidates: Vec<UpstreamId> = if all_exact(listed) {
+        let pairs = listed.iter().flat_map(|(ns, l)| l.exact.iter().map(move |h| (ns, h)));
+        let found =
+            pairs.filter_map(|(ns, h)| index.registry.named(h).iter().find(|(n, _)| n == ns).map(|(_, id)| *id));
+        let mut found: Vec<UpstreamId> = found.filter(|id| index.registry.get(*id).visibility.includes(own)).collect();
+        found.sort();
+        found
+    } else {
+        index.registry.visible_to(own).collect()
+    };
+    for id in candidates {
+        let upstream = index.registry.get(id);
+        let here = listed.get(&upstream.namespace);
+        if [here, everywhere].into_iter().flatten().any(|l| l.excludes(&upstream.host)) {
+            continue;
+        }
+        for l in [here, everywhere].into_iter().flatten() {
+            if !l.holds(&upstream.host) {
+                continue;
+            }
+            let whole = Scoped::whole(id);
+            let fitting = match port {
+                None => Some(whole),
+                Some(port) => whole.reduced(upstream, |p| p == port),
+            };
+            let Some(mut service) = fitting else { continue };
+            if !upstream.aliases.is_empty() {
+                service.aliases =
+                    Some(upstream.aliases.iter().map(|(_, h)| h.clone()).filter(|h| l.holds(h)).collect());
+            }
+            imported.push(service);
+            break;
+        }
+    }
+    let mut chosen: FxHashMap<&ArcStr, (&ArcStr, bool)> = FxHashMap::default();
+    for service in &imported {
+        let upstream = index.registry.get(service.id);
+        let this = (&upstream.namespace, upstream.kubernetes);
+        match chosen.get_mut(&upstream.host) {
+            None => {
+                chosen.insert(&upstream.host, this);
+            }
+            Some(known) => {
+                let better = index.rules.unified_scope && !known.1 && this.1 && (this.0 == own || known.0 != own);
+                if this.0 == own || better {
+                    *known = this;
+                }
+            }
+        }
+    }
+    let keep: Vec<bool> = imported
+        .iter()
+        .map(|s| {
+            let upstream = index.registry.get(s.id);
+            chosen.get(&upstream.host).is_some_and(|(ns, _)| **ns == upstream.namespace)
+        })
+        .collect();
+    let mut keep = keep.into_iter();
+    imported.retain(|_| keep.next().unwrap_or(true));
+    imported
+}
+
+/// VirtualServices that are exported to the namespace and listed (`SelectVirtualServices`).
+fn select_virtual_services(index: &Index, own: &ArcStr, listed: &FxHashMap<ArcStr, Listed>) -> Vec<VsId> {
+    let everywhere = listed.get("*");
+    let mut seen = FxHashSet::default();
+    let mut out = Vec::new();
+    for bucket in index.virtual_services.buckets(own, &MESH.into()) {
+        for ours in if index.rules.unified_scope { &[true, false][..] } else { &[false][..] } {
+            for id in bucket {
+                let vs = index.virtual_services.get(*id);
+                let exact = vs.semantics == Semantics::GatewayApi && vs.meta.namespace() == own;
+                if index.rules.unified_scope && exact != *ours {
+                    continue;
+                }
+                let here = listed.get(vs.meta.namespace());
+                let excluded = |host: &str| [here, everywhere].into_iter().flatten().any(|l| l.excludes(host));
+                let imported = [here, everywhere]
+                    .into_iter()
+                    .flatten()
+                    .any(|l| vs.hosts.iter().any(|h| l.holds_route(h, vs.semantics) && !excluded(h)));
+                if imported && seen.insert(*id) {
+                    out.push(*id);
+                }
+            }
+        }
+    }
+    out
+}
