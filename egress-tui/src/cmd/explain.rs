@@ -118,7 +118,8 @@ fn answer(mesh: &Mesh, line: &[u8], out: &mut impl Write) -> anyhow::Result<Resu
     let line: Line = match serde_json::from_str(&text) {
         Ok(line) => line,
         Err(error) => {
-            let id = serde_json::from_str::<Value>(&text).ok().and_then(|v| v.get("id").cloned()).unwrap_or(Value::Null);
+            let id =
+                serde_json::from_str::<Value>(&text).ok().and_then(|v| v.get("id").cloned()).unwrap_or(Value::Null);
             return Ok(Err((id, printable(&error.to_string()))));
         }
     };
@@ -135,8 +136,10 @@ fn answer(mesh: &Mesh, line: &[u8], out: &mut impl Write) -> anyhow::Result<Resu
 }
 
 fn call<'a>(mesh: &Mesh, line: &'a Line) -> Result<Call<'a>, String> {
-    let (namespace, name) = line.from.split_once('/').ok_or_else(|| format!("from: {:?} is not NAMESPACE/POD", line.from))?;
-    let pod = mesh.pod_by_name(namespace, name).ok_or_else(|| format!("from: there is no pod {}", printable(&line.from)))?;
+    let (namespace, name) =
+        line.from.split_once('/').ok_or_else(|| format!("from: {:?} is not NAMESPACE/POD", line.from))?;
+    let pod =
+        mesh.pod_by_name(namespace, name).ok_or_else(|| format!("from: there is no pod {}", printable(&line.from)))?;
     let to: SocketAddr = line.to.parse().map_err(|_| format!("to: {:?} is not ADDRESS:PORT", line.to))?;
     let leg = match line.leg.as_deref() {
         None | Some("outbound") => CallLeg::Outbound,
@@ -150,9 +153,8 @@ fn call<'a>(mesh: &Mesh, line: &'a Line) -> Result<Call<'a>, String> {
     };
     let bytes = match line.payload.as_deref() {
         None => Bytes::Unknown,
-        Some(word) => {
-            Bytes::parse(word).ok_or_else(|| format!("payload: {word:?} is none of tls, http, http2, opaque, unknown"))?
-        }
+        Some(word) => Bytes::parse(word)
+            .ok_or_else(|| format!("payload: {word:?} is none of tls, http, http2, opaque, unknown"))?,
     };
     Ok(Call {
         pod,
@@ -250,8 +252,19 @@ spec: {hosts: [www.example.com], ports: [{number: 443, name: tls, protocol: TLS}
         let (answers, answered) = ask(call);
         let keys: Vec<_> = answers[0].as_object().expect("an object").keys().map(String::as_str).collect();
         let want = [
-            "id", "outcome", "cluster", "response", "gateway", "next", "leg2", "registration", "certainty", "alternatives", "verdict",
-            "reason", "because",
+            "id",
+            "outcome",
+            "cluster",
+            "response",
+            "gateway",
+            "next",
+            "leg2",
+            "registration",
+            "certainty",
+            "alternatives",
+            "verdict",
+            "reason",
+            "because",
         ];
         assert_eq!(keys, want);
         assert_eq!(answered, Answered::All);
@@ -276,7 +289,13 @@ spec: {hosts: [www.example.com], ports: [{number: 443, name: tls, protocol: TLS}
         assert_eq!(answered, Answered::Incomplete);
         let errors: Vec<_> = answers.iter().map(|a| a.get("error").and_then(Value::as_str).unwrap_or("")).collect();
         assert!(errors[0].contains("no pod default/none") && !errors[1].is_empty(), "{errors:?}");
-        assert!(errors[2].contains("tls, http, http2, opaque, unknown") && errors[3].contains("outbound, gateway"), "{errors:?}");
-        assert_eq!((answers[0]["id"].as_u64(), answers[1]["id"].is_null(), answers[4]["outcome"].as_str()), (Some(1), true, Some("passthrough")));
+        assert!(
+            errors[2].contains("tls, http, http2, opaque, unknown") && errors[3].contains("outbound, gateway"),
+            "{errors:?}"
+        );
+        assert_eq!(
+            (answers[0]["id"].as_u64(), answers[1]["id"].is_null(), answers[4]["outcome"].as_str()),
+            (Some(1), true, Some("passthrough"))
+        );
     }
 }

@@ -86,7 +86,8 @@ pub fn load(paths: &[PathBuf], options: &MeshOptions) -> Result<(Arc<Mesh>, Mesh
     let files = read(paths)?;
     let mesh = Mesh::compile(files.objects, options);
     let place: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
-    let skipped = files.problems.iter().chain(mesh.problems()).map(|p| egress_core::name::printable(&p.to_string()).into());
+    let skipped =
+        files.problems.iter().chain(mesh.problems()).map(|p| egress_core::name::printable(&p.to_string()).into());
     let source = MeshSource {
         kind: "files".into(),
         place: place.join(", ").into(),
@@ -135,7 +136,14 @@ fn file(path: &Path, out: &mut Files) -> Result<(), FilesError> {
             let line = error.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
             let says = "is not UTF-8 here; what cannot be read is replaced".to_owned();
             let line = u32::try_from(line).unwrap_or(0);
-            out.problems.push(Problem { object: None, field: "".into(), file: name.as_str().into(), line, column: 0, says });
+            out.problems.push(Problem {
+                object: None,
+                field: "".into(),
+                file: name.as_str().into(),
+                line,
+                column: 0,
+                says,
+            });
             String::from_utf8_lossy(error.as_bytes()).into_owned()
         }
     };
@@ -159,8 +167,10 @@ mod tests {
     #[test]
     fn folders_are_read_recursively_and_broken_documents_do_not_stop_it() {
         let path = folder("recursive");
-        fs::write(path.join("z.yaml"), "kind: Pod\napiVersion: v1\nmetadata: {name: z}\n---\nkind: [\n").expect("writable");
-        fs::write(path.join("b/a.json"), r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"}}"#).expect("writable");
+        fs::write(path.join("z.yaml"), "kind: Pod\napiVersion: v1\nmetadata: {name: z}\n---\nkind: [\n")
+            .expect("writable");
+        fs::write(path.join("b/a.json"), r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a"}}"#)
+            .expect("writable");
         fs::write(path.join("b/note.txt"), "not read").expect("writable");
         let files = read(std::slice::from_ref(&path)).expect("readable");
         assert_eq!((files.objects.len(), files.problems.len()), (2, 1));

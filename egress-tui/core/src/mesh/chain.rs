@@ -251,7 +251,7 @@ impl Chains {
 }
 
 fn add(group: &mut BySni, n: u32, chain: &Chain) {
-    let mut put = |list: &mut SmallVec<[u32; 2]>| {
+    let put = |list: &mut SmallVec<[u32; 2]>| {
         if !list.contains(&n) {
             list.push(n);
         }

@@ -72,7 +72,7 @@ struct Chooser<'c> {
     missing: u16,
 }
 
-impl<'m> Walk<'m> {
+impl Walk<'_> {
     /// A socket of an application, taken by its sidecar.
     pub(crate) fn outbound(&self, wire: &Wire<'_>) -> Expected {
         let index = &self.mesh.index;
@@ -126,15 +126,14 @@ impl<'m> Walk<'m> {
             }
             Action::Routes | Action::GatewayRoutes(_) => {
                 let routes = self.proxy.routes(index, port);
-                match routes.table.find(&wire.authority().to_ascii_lowercase()) {
-                    Some(host) => self.http(host, wire),
-                    None => {
-                        let mut out = self.policy(wire, true);
-                        let says =
-                            format!("no virtual host for {} on port {port}", crate::name::printable(&wire.authority()));
-                        out.because.insert(0, Step::new("route", Mark::No, says));
-                        out
-                    }
+                if let Some(host) = routes.table.find(&wire.authority().to_ascii_lowercase()) {
+                    self.http(host, wire)
+                } else {
+                    let mut out = self.policy(wire, true);
+                    let says =
+                        format!("no virtual host for {} on port {port}", crate::name::printable(&wire.authority()));
+                    out.because.insert(0, Step::new("route", Mark::No, says));
+                    out
                 }
             }
             Action::OwnRoutes(host) => {

@@ -102,14 +102,13 @@ impl<'a> Merging<'a> {
             if self.index.rules.scope_gateways && gateway.meta.namespace() != namespace {
                 continue;
             }
-            let targets: Vec<&TargetPort> = match &gateway.services {
-                Some((ns, hosts)) => self.targets_of(ns, hosts),
-                None => {
-                    if gateway.selector.as_ref().is_some_and(|s| !selects(s, &self.pod.labels)) {
-                        continue;
-                    }
-                    self.pod.targets.iter().collect()
+            let targets: Vec<&TargetPort> = if let Some((ns, hosts)) = &gateway.services {
+                self.targets_of(ns, hosts)
+            } else {
+                if gateway.selector.as_ref().is_some_and(|s| !selects(s, &self.pod.labels)) {
+                    continue;
                 }
+                self.pod.targets.iter().collect()
             };
             if gateway.services.is_some() && targets.is_empty() {
                 continue;
@@ -258,12 +257,11 @@ impl<'a> Merging<'a> {
         if new_bind {
             binds.push(server.bind.clone());
         }
-        match self.group(port, protocol, &server.bind) {
-            Some(group) => group.servers.push(id),
-            None => {
-                let table = None;
-                self.groups.push(Group { port, protocol, bind: server.bind.clone(), table, servers: vec![id] });
-            }
+        if let Some(group) = self.group(port, protocol, &server.bind) {
+            group.servers.push(id)
+        } else {
+            let table = None;
+            self.groups.push(Group { port, protocol, bind: server.bind.clone(), table, servers: vec![id] });
         }
     }
 }

@@ -135,7 +135,7 @@ pub(crate) fn sort(objects: Vec<RawObject>) -> Sorted {
         match name_of(&raw.value) {
             Some((object, version)) if !object.name.name.is_empty() => named.push((object, version, raw)),
             Some((object, _)) => {
-                problems.push(told(Some(object), ".metadata.name", &raw, "is missing: the object is ignored"))
+                problems.push(told(Some(object), ".metadata.name", &raw, "is missing: the object is ignored"));
             }
             None => problems.push(told(None, ".kind", &raw, "is missing: the object is ignored")),
         }
@@ -199,12 +199,12 @@ impl Objects {
             ("networking.istio.io", "VirtualService") => self.virtual_services.push(VirtualService::read(meta(), &at)),
             ("networking.istio.io", "Gateway") => self.gateways.push(Gateway::read(meta(), &at)),
             ("networking.istio.io", "DestinationRule") => {
-                self.destination_rules.push(DestinationRule::read(meta(), &at))
+                self.destination_rules.push(DestinationRule::read(meta(), &at));
             }
             ("networking.istio.io", "Sidecar") => self.sidecars.push(Sidecar::read(meta(), &at)),
             ("networking.istio.io", "EnvoyFilter") => self.envoy_filters.push(EnvoyFilter::read(meta(), &at)),
             ("security.istio.io", "PeerAuthentication") => {
-                self.peer_authentications.push(PeerAuthentication::read(meta(), &at))
+                self.peer_authentications.push(PeerAuthentication::read(meta(), &at));
             }
             ("", "Service") => self.services.push(Service::read(meta(), &at)),
             ("", "Endpoints") => {

@@ -70,10 +70,10 @@ impl Inside {
         let mut out: SmallVec<[UpstreamId; 2]> = self.entries.get(&ip).into_iter().flatten().copied().collect();
         match ip {
             IpAddr::V4(ip) => {
-                out.extend(self.v4.get_lpm(&Ipv4Net::from(ip)).into_iter().flat_map(|(_, l)| l.iter().copied()))
+                out.extend(self.v4.get_lpm(&Ipv4Net::from(ip)).into_iter().flat_map(|(_, l)| l.iter().copied()));
             }
             IpAddr::V6(ip) => {
-                out.extend(self.v6.get_lpm(&Ipv6Net::from(ip)).into_iter().flat_map(|(_, l)| l.iter().copied()))
+                out.extend(self.v6.get_lpm(&Ipv6Net::from(ip)).into_iter().flat_map(|(_, l)| l.iter().copied()));
             }
         }
         out.extend(self.endpoints.get(&ip).into_iter().flatten().copied());

@@ -20,10 +20,11 @@ impl Mesh {
             Action::Tcp(clusters) => Some((clusters.as_slice(), c.origin.rule)),
             Action::Routes | Action::OwnRoutes(_) | Action::GatewayRoutes(_) => None,
         });
-        let routes = merged.tables.iter().flat_map(|t| &t.hosts).flat_map(|h| h.routes.iter()).filter_map(|r| match &r.target {
-            Target::Clusters(clusters) => Some((clusters.as_slice(), r.rule)),
-            Target::Answer(_) | Target::Redirect(_) | Target::Nothing => None,
-        });
+        let routes =
+            merged.tables.iter().flat_map(|t| &t.hosts).flat_map(|h| h.routes.iter()).filter_map(|r| match &r.target {
+                Target::Clusters(clusters) => Some((clusters.as_slice(), r.rule)),
+                Target::Answer(_) | Target::Redirect(_) | Target::Nothing => None,
+            });
         for (clusters, rule) in chains.chain(routes) {
             for weighted in clusters {
                 if let Some(step) = self.leads(proxy, &weighted.cluster, rule, to, name) {
@@ -34,9 +35,18 @@ impl Mesh {
         None
     }
 
-    fn leads(&self, proxy: &Proxy, cluster: &Cluster, rule: Option<Picked>, to: SocketAddr, name: Option<&str>) -> Option<Step> {
+    fn leads(
+        &self,
+        proxy: &Proxy,
+        cluster: &Cluster,
+        rule: Option<Picked>,
+        to: SocketAddr,
+        name: Option<&str>,
+    ) -> Option<Step> {
         let known = cluster::find(&self.index, proxy, cluster).ok()?;
-        let named = |host: &str| name.is_none_or(|n| n.eq_ignore_ascii_case(host) || host::subset(&n.to_ascii_lowercase(), host));
+        let named = |host: &str| {
+            name.is_none_or(|n| n.eq_ignore_ascii_case(host) || host::subset(&n.to_ascii_lowercase(), host))
+        };
         let fits = match &known.dial {
             Dial::Endpoints(list) => list.iter().any(|(ip, port, _)| SocketAddr::new(*ip, *port) == to),
             Dial::Names(names) => {

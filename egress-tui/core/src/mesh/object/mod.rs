@@ -14,13 +14,13 @@ use crate::id::ObjectRef;
 use crate::mesh::object::read::{At, Labels, label};
 
 pub(crate) use istio::{
-    DestinationRule, Egress, Endpoint, Gateway, OutboundPolicy, Policy, PolicyMode, Resolution, Server, ServerTls,
-    ServiceEntry, Sidecar, Subset, TlsMode, TlsSettings, TlsSettingsMode, WorkloadEntry,
+    DestinationRule, Endpoint, Gateway, OutboundPolicy, Policy, PolicyMode, Resolution, Server, ServiceEntry, Sidecar,
+    Subset, TlsMode, TlsSettings, TlsSettingsMode, WorkloadEntry,
 };
 pub(crate) use kube::{EndpointSlice, Namespace, PodSpec, Service, ServiceType};
 pub(crate) use mesh_config::MeshConfig;
 pub(crate) use virtual_service::{
-    HttpAction, HttpMatch, HttpRule, L4Match, L4Rule, Route, RuleAt, Semantics, StringMatch, VirtualService,
+    HttpAction, HttpMatch, HttpRule, L4Match, L4Rule, Route, Semantics, StringMatch, VirtualService,
 };
 
 /// What every object has.
@@ -58,12 +58,11 @@ impl Meta {
             raw,
             created: m.key("creationTimestamp", |t| {
                 let Some(text) = t.string() else { return i64::MIN };
-                match text.parse::<jiff::Timestamp>() {
-                    Ok(time) => i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX),
-                    Err(_) => {
-                        t.note("is not a time");
-                        i64::MIN
-                    }
+                if let Ok(time) = text.parse::<jiff::Timestamp>() {
+                    i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
+                } else {
+                    t.note("is not a time");
+                    i64::MIN
                 }
             }),
             labels: m.key("labels", |l| l.labels()),

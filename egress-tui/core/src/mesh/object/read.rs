@@ -144,12 +144,11 @@ impl<'a> At<'a> {
     }
 
     pub(crate) fn bool(&self) -> Option<bool> {
-        match self.value? {
-            Value::Bool(value) => Some(*value),
-            _ => {
-                self.note("is not true or false");
-                None
-            }
+        if let Value::Bool(value) = self.value? {
+            Some(*value)
+        } else {
+            self.note("is not true or false");
+            None
         }
     }
 
