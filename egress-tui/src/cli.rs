@@ -48,8 +48,8 @@ pub struct Common {
     #[arg(long, value_name = "VERSION", global = true)]
     pub istio_version: Option<String>,
     /// A feature switch of istiod's environment (repeatable)
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, global = true)]
-    pub istiod_env: Vec<(String, String)>,
+    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    pub istiod_env: Vec<String>,
 }
 
 /// Options of the dashboard.
@@ -144,9 +144,4 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
     let bytes: u32 = text.parse().map_err(|_| format!("'{text}' is no number of bytes"))?;
     let fits = bytes.is_power_of_two() && (4096..=1 << 30).contains(&bytes);
     fits.then_some(bytes).ok_or_else(|| "a power of two from 4096 to 1073741824 is needed".to_owned())
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("'{text}' is not KEY=VALUE"))?;
-    Ok((key.to_owned(), value.to_owned()))
 }

@@ -1,1 +1,7 @@
-fn main() {}
+//! `egress-tui`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    egress_tui::run().into()
+}

@@ -1,3 +1,95 @@
 //! One verb per file: wiring between sources, core and outputs.
 
 pub mod explain;
+pub mod observe;
+pub mod snapshot;
+pub mod top;
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write as _};
+
+use egress_core::mesh::MeshOptions;
+use egress_core::verdict::Reason;
+
+use crate::cli::{Cli, Common, Explain, Verb};
+use crate::exit::Exit;
+use crate::source::files;
+
+/// Runs what the command line asks for.
+pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
+    match cli.verb {
+        None | Some(Verb::Top) => top::run(&cli.common, &cli.screen).await,
+        Some(Verb::Snapshot(options)) => snapshot::run(&cli.common, &options).await,
+        Some(Verb::Explain(options)) => explain_verb(&cli.common, &options),
+    }
+}
+
+fn explain_verb(common: &Common, options: &Explain) -> anyhow::Result<Exit> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    if let Some(code) = &options.code {
+        let Some(reason) = Reason::parse(code) else {
+            complain(&format!("there is no reason code {code}; the nearest is {}", nearest(code)));
+            return Ok(Exit::Usage);
+        };
+        return finish(writeln!(out, "{} ({}): {}", reason.code(), reason.group(), reason.meaning()), Exit::Done);
+    }
+    let Some(calls) = &options.calls else {
+        complain("name the connections with --calls FILE (one JSON object a line), or a reason with --code CODE");
+        return Ok(Exit::Usage);
+    };
+    let (mesh, source) = match files::load(&common.mesh, &mesh_options(common)?) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            complain(&error.to_string());
+            return Ok(Exit::Cluster);
+        }
+    };
+    for skipped in &source.skipped {
+        complain(skipped);
+    }
+    let answered = if calls.as_os_str() == "-" {
+        explain::run(&mesh, io::stdin().lock(), &mut out)
+    } else {
+        match File::open(calls) {
+            Ok(file) => explain::run(&mesh, BufReader::new(file), &mut out),
+            Err(error) => {
+                complain(&format!("cannot read {}: {error}", calls.display()));
+                return Ok(Exit::Cluster);
+            }
+        }
+    };
+    match answered {
+        Ok(explain::Answered::All) => finish(out.flush(), Exit::Done),
+        Ok(explain::Answered::Incomplete) => finish(out.flush(), Exit::Incomplete),
+        Err(error) => match error.downcast::<io::Error>() {
+            Ok(error) => finish(Err(error), Exit::Done),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// The code that shares the longest beginning, or the fewest differences.
+fn nearest(code: &str) -> &'static str {
+    let code = code.to_ascii_uppercase();
+    let shared = |r: &&Reason| r.code().bytes().zip(code.bytes()).take_while(|(a, b)| a == b).count();
+    Reason::ALL.iter().max_by_key(shared).map_or("", |r| r.code())
+}
+
+fn mesh_options(common: &Common) -> anyhow::Result<MeshOptions> {
+    let env = common.istiod_env.iter().map(String::as_str);
+    Ok(MeshOptions::parse(common.istio_version.as_deref(), env)?)
+}
+
+#[expect(clippy::print_stderr, reason = "standard error is where the program talks")]
+fn complain(text: &str) {
+    eprintln!("egress-tui: {text}");
+}
+
+/// A reader that closed the pipe has seen enough.
+fn finish(written: io::Result<()>, exit: Exit) -> anyhow::Result<Exit> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot write to standard output")),
+        Ok(()) => Ok(exit),
+    }
+}

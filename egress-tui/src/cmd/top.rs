@@ -1,0 +1,29 @@
+//! `top`: the dashboard.
+
+use super::observe;
+use crate::cli::{Common, Screen, When};
+use crate::exit::Exit;
+use crate::tui;
+
+/// Runs the verb.
+pub async fn run(common: &Common, screen: &Screen) -> anyhow::Result<Exit> {
+    if let Err(why) = tui::term::check() {
+        super::complain(&format!("{why}; `egress-tui snapshot -o json` prints what was seen"));
+        return Ok(Exit::Usage);
+    }
+    let observation = observe::start(common, false).await?;
+    let color = match screen.color {
+        When::Always => tui::look::ColorChoice::Always,
+        When::Auto => tui::look::ColorChoice::Auto,
+        When::Never => tui::look::ColorChoice::Never,
+    };
+    let options = tui::Options { color, ascii: screen.ascii, ..tui::Options::default() };
+    let shown = tui::run(observation.worlds.clone(), options).await;
+    let (_, exit) = observation.stop().await?;
+    // What was incomplete stood on the screen; it is no failure of a session that a person ended.
+    let exit = if exit == Exit::Incomplete { Exit::Done } else { exit };
+    Ok(match shown? {
+        tui::Quit::User | tui::Quit::SourceEnded => exit,
+        tui::Quit::Signal(number) => Exit::Signal(u8::try_from(number).unwrap_or(u8::MAX)),
+    })
+}
