@@ -4,7 +4,6 @@
 //! splits it is the application writing it in pieces. Pieces carry their offset; a hole is a piece that was lost.
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::check_bounds_signed;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use egress_ebpf::{Bytes, FINGERPRINT, Kind, Loss};
 
@@ -156,29 +155,45 @@ struct Chunk<const N: usize> {
     bytes: [u8; N],
 }
 
-/// Copies `length` (1 to N) bytes of the packet from `from` on.
+/// Copies `length` (1 to N) bytes of the packet from `from` on. N is a power of two.
 #[inline(always)]
 pub(crate) fn copy<const N: usize>(skb: *mut __sk_buff, from: u32, length: u32, piece: &Piece) {
+    const { assert!(N.is_power_of_two()) };
     let Some(record) = ring::reserve::<Chunk<N>>(&PAYLOADS, piece.loss) else { return };
-    // The verifiers of 5.10 and 6.1 need both bounds proved with signed comparisons on one register, which the compiler
-    // would merge with what it knows already: hence black_box.
-    let length = core::hint::black_box(u64::from(if length > N as u32 { N as u32 } else { length }));
-    if !check_bounds_signed(length as i64, 1, N as i64) {
-        ring::discard(record);
-        return;
-    }
-    // SAFETY: the record has N bytes of room and length is at most N.
-    let failed = unsafe { bpf_skb_load_bytes(skb.cast(), from, record.bytes.as_mut_ptr().cast(), length as u32) };
-    if failed != 0 {
-        ring::discard(record);
-        return;
-    }
     let at = now();
     record.head.header = ring::header::<Chunk<N>>(piece.kind, 0, at, piece.cookie);
     record.head.offset = piece.offset;
     record.head.total = piece.total;
-    record.head.length = length as u32;
+    record.head.length = length;
     record.head.port = piece.port;
     record.head.reserved = 0;
+    let bytes = record.bytes.as_mut_ptr();
+    // SAFETY: the record has N bytes of room and `between` answers at most N.
+    let failed = unsafe { bpf_skb_load_bytes(skb.cast(), from, bytes.cast(), between::<N>(length)) };
+    if failed != 0 {
+        ring::discard(record);
+        return;
+    }
     ring::submit(record, at, Wake::Soon);
+}
+
+/// The same number, in a form that shows every verifier that it lies in 1 to N.
+///
+/// 5.10 and 6.1 refuse a length that could be 0, and forget what a comparison has shown once the compiler moves the number
+/// through the stack. Arithmetic right before the call needs no comparison; assembler, or the compiler would see that
+/// it changes nothing and leave it out.
+#[inline(always)]
+fn between<const N: usize>(length: u32) -> u32 {
+    let mut number = u64::from(length);
+    // SAFETY: arithmetic on one register.
+    unsafe {
+        core::arch::asm!(
+            "{number} += -1",
+            "{number} &= {mask}",
+            "{number} += 1",
+            number = inout(reg) number, mask = const N - 1,
+            options(nostack, nomem),
+        );
+    }
+    number as u32
 }

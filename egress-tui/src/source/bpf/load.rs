@@ -48,7 +48,7 @@ pub(super) fn load(cgroup: BorrowedFd<'_>, shown: ArcStr, ring_bytes: u32) -> Re
     for name in HOOKS {
         let outcome = programs.program_mut(name).map_or_else(
             || Err("not in the object".to_owned()),
-            |program| attach(name, program, cgroup).map_err(|error| chain(&error)),
+            |program| attach(name, program, cgroup).map_err(|error| refusal(&error)),
         );
         hooks.push(Hook { name: name.into(), why: outcome.err().map(ArcStr::from) });
     }
@@ -116,6 +116,17 @@ fn ephemeral_ports() -> (u32, u32) {
         (Some(first), Some(last)) if first < last => (first, last),
         _ => (32768, 60999),
     }
+}
+
+/// Why a program is not attached. Of a verifier's log, which may be megabytes, only the verdict.
+fn refusal(error: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else { return chain(error) };
+    let log = verifier_log.to_string();
+    let verdict = log.lines().rev().map(str::trim).find(|line| {
+        let counts = ["processed ", "verification time", "stack depth"];
+        !line.is_empty() && !counts.iter().any(|count| line.starts_with(count))
+    });
+    verdict.map_or_else(|| io_error.to_string(), |verdict| format!("the verifier refused it ({io_error}): {verdict}"))
 }
 
 /// An error and what caused it, in one line.
