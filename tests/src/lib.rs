@@ -1,4 +1,5 @@
-//! Test support: worlds to draw, screens without a terminal, terminals without a screen.
+//! Test support: the program as a user starts it, worlds to draw, screens without a terminal, terminals without a screen.
 
+pub mod program;
 pub mod screens;
 pub mod worlds;

@@ -1,0 +1,198 @@
+//! The command line as scripts meet it: what bad input gets, which exit code, and that every surface says the same.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::process::Output;
+
+use egress_tests::program::{command, repository, run, said};
+use serde_json::Value;
+
+const MESH: &str = "tests/lab/dwh-static-tcp/mesh";
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+fn calls(lines: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), lines).unwrap();
+    file
+}
+
+fn explain(mesh: &str, lines: &str) -> (Output, Vec<Value>) {
+    let file = calls(lines);
+    let output = run(&["explain", "--mesh", mesh, "--calls", file.path().to_str().unwrap(), "-o", "jsonl"]);
+    let answers = String::from_utf8(output.stdout.clone()).unwrap();
+    let answers = answers.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    (output, answers)
+}
+
+#[test]
+fn console_blocks_of_the_readme_are_true() {
+    trycmd::TestCases::new()
+        .register_bin("egress-tui", egress_tests::program::path())
+        .case(repository().join("README.md"))
+        .run();
+}
+
+#[test]
+fn explain_answers_one_line_per_line_in_order() {
+    let (output, answers) = explain(
+        MESH,
+        r#"{"id":"b","from":"cloud-platform/etl","to":"203.0.113.10:1433","payload":"tls","sni":"emarsyscdi.database.windows.net"}
+{"id":"a","from":"cloud-platform/web","to":"203.0.113.10:1433","payload":"opaque"}
+"#,
+    );
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    assert_eq!((answers[0]["id"].as_str(), answers[1]["id"].as_str()), (Some("b"), Some("a")));
+    assert_eq!(answers[0]["outcome"], "via-gateway");
+    assert_eq!(answers[0]["verdict"], "via-gateway");
+    assert_eq!(answers[0]["reason"], "ROUTED_VIA_GATEWAY");
+    assert_eq!(answers[0]["leg2"]["outcome"], "direct");
+    assert_eq!(
+        (answers[1]["verdict"].as_str(), answers[1]["reason"].as_str()),
+        (Some("bypass"), Some("SOURCE_LABELS"))
+    );
+    let because = answers[1]["because"].as_array().unwrap();
+    let decides = because.iter().find(|s| s["outcome"] == "decides").unwrap();
+    assert_eq!(decides["field"], ".spec.tcp[0].match[0].sourceLabels");
+}
+
+#[test]
+fn a_bad_call_is_answered_in_its_place() {
+    let (output, answers) = explain(
+        MESH,
+        r#"{"id":"a","from":"cloud-platform/nobody","to":"203.0.113.10:1433","payload":"tls"}
+not json
+{"id":"c","from":"cloud-platform/etl","to":"203.0.113.10:1433","payload":"telepathy"}
+{"id":"d","from":"cloud-platform/etl","to":"203.0.113.10:1433","payload":"opaque"}
+"#,
+    );
+    assert_eq!(code(&output), 5);
+    assert_eq!(answers.len(), 4);
+    assert!(answers[0]["error"].as_str().unwrap().contains("cloud-platform/nobody"), "{}", answers[0]);
+    assert!(answers[1]["error"].is_string());
+    assert!(answers[2]["error"].as_str().unwrap().contains("opaque"), "names the words that are valid: {}", answers[2]);
+    assert_eq!(answers[3]["outcome"], "via-gateway");
+}
+
+#[test]
+fn a_malformed_document_is_told_with_its_place_and_costs_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(repository().join(MESH)).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    fs::write(folder.path().join("9-broken.yaml"), "kind: ServiceEntry\nmetadata: {name: x\n  namespace: [\n").unwrap();
+    let line = r#"{"id":"a","from":"cloud-platform/etl","to":"203.0.113.10:1433","payload":"opaque"}"#;
+    let (output, answers) = explain(folder.path().to_str().unwrap(), line);
+    assert_eq!(answers[0]["outcome"], "via-gateway");
+    assert!(said(&output).contains("9-broken.yaml:"), "names file and line: {}", said(&output));
+}
+
+#[test]
+fn a_missing_folder_is_exit_code_4_and_named() {
+    let file = calls("{}\n");
+    let output = run(&["explain", "--mesh", "/no/such/folder", "--calls", file.path().to_str().unwrap()]);
+    assert_eq!(code(&output), 4);
+    assert!(said(&output).contains("/no/such/folder"));
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_with_the_nearest_valid_word() {
+    for (arguments, hint) in [
+        (&["snapshot", "--durration", "1s"][..], "--duration"),
+        (&["snapshott"], "snapshot"),
+        (&["snapshot", "--duration", "soon"], "10s"),
+        (&["snapshot", "--ring-bytes", "5000"], "power of two"),
+        (&["snapshot", "-o", "xml"], "jsonl"),
+        (&["explain", "--code", "SOURCE_LABEL"], "SOURCE_LABELS"),
+        (&["explain"], "--calls"),
+        (&["snapshot", "--mesh", MESH, "--istiod-env", "NO_SUCH_SWITCH=true"], "PILOT_"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(code(&output), 2, "{arguments:?}: {}", said(&output));
+        assert!(said(&output).contains(hint), "{arguments:?}: {}", said(&output));
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_dashboard_needs_a_terminal_and_says_what_does_not() {
+    let output = run(&["top", "--mesh", MESH]);
+    assert_eq!(code(&output), 2);
+    assert!(said(&output).contains("egress-tui snapshot"), "{}", said(&output));
+}
+
+#[test]
+fn the_schema_is_valid_and_describes_what_is_printed() {
+    let output = run(&["snapshot", "--schema"]);
+    assert_eq!(code(&output), 0);
+    let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
+    jsonschema::meta::validate(&schema).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(schema["properties"]["schema"]["const"], "egress-tui.snapshot/v1");
+}
+
+/// uid and gid of nobody: no capability is left.
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn without_rights_a_snapshot_is_exit_code_3_and_says_what_is_missing() {
+    if !rustix::process::geteuid().is_root() {
+        // Then the rights are missing already.
+        let output = run(&["snapshot", "--mesh", MESH, "--duration", "1s"]);
+        assert_eq!(code(&output), 3, "{}", said(&output));
+        return;
+    }
+    // The repository may lie where nobody can look: program and objects go to a place of their own.
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    let program = folder.path().join("egress-tui");
+    fs::copy(egress_tests::program::path(), &program).unwrap();
+    let mesh = folder.path().join("mesh");
+    fs::create_dir(&mesh).unwrap();
+    for entry in fs::read_dir(repository().join(MESH)).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, mesh.join(path.file_name().unwrap())).unwrap();
+    }
+    for path in [folder.path(), &mesh] {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let mut command = std::process::Command::new(&program);
+    command.args(["snapshot", "--duration", "1s", "--mesh"]).arg(&mesh).current_dir("/").uid(NOBODY).gid(NOBODY);
+    let output = command.output().unwrap();
+    assert_eq!(code(&output), 3, "{}", said(&output));
+    assert!(said(&output).contains("CAP_BPF"), "{}", said(&output));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["coverage"]["capture"]["tier"], "none");
+    assert!(!document["incomplete"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn a_folder_that_is_no_cgroup_is_exit_code_3_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(&["snapshot", "--duration", "1s", "--cgroup-root", folder.path().to_str().unwrap()]);
+    assert_eq!(code(&output), 3, "{}", said(&output));
+    assert!(said(&output).contains("cgroup"), "{}", said(&output));
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_failure() {
+    let mut child = command(&["snapshot", "--schema"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), 0, "{}", said(&output));
+}
+
+#[test]
+fn every_reason_code_can_be_looked_up() {
+    for reason in egress_core::verdict::Reason::ALL {
+        let output = run(&["explain", "--code", reason.code()]);
+        assert_eq!(code(&output), 0);
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with(reason.code()));
+    }
+}
