@@ -168,7 +168,7 @@ impl Walk<'_> {
                         Mark::Decides,
                         format!("the server of port {port} has no route, so there is no listener"),
                     )
-                    .by(gateway.meta.object.clone(), server.path.clone()),
+                    .by(gateway.shown.clone(), server.path.clone()),
                 ];
             }
             return out;
@@ -239,7 +239,7 @@ impl Walk<'_> {
         let place = listener.chains.list.iter().position(|c| std::ptr::eq(c, chain))?;
         let (g, s) = *listener.servers.get(place)?;
         let gateway = &self.mesh.index.gateways[g as usize];
-        Some((gateway.meta.object.clone(), gateway.servers[s as usize].path.clone()))
+        Some((gateway.shown.clone(), gateway.servers[s as usize].path.clone()))
     }
 
     /// The upstream that took the connection, and by what.

@@ -222,6 +222,10 @@ impl Objects {
             ("", "ConfigMap") if object.name.name == "istio" && raw.value.pointer("/data/mesh").is_some() => {
                 self.config = Some(MeshConfig::read(object.clone(), &raw.value, notes));
             }
+            ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+                let version = raw.value.pointer("/metadata/annotations/gateway.networking.k8s.io~1bundle-version");
+                self.gateway_api.read_definition(&object.name.name, version.and_then(Value::as_str));
+            }
             ("gateway.networking.k8s.io", kind) => self.gateway_api.read(kind, meta(), &at),
             _ => {}
         }
@@ -259,7 +263,7 @@ impl Index {
         let namespaces: FxHashMap<ArcStr, Labels> =
             objects.namespaces.iter().map(|n| (n.meta.name().clone(), n.meta.labels.clone())).collect();
         let hidden = hide(&mut objects, &config, &namespaces);
-        gatewayapi::translate(&mut objects);
+        gatewayapi::translate(&mut objects, &namespaces);
         let registry = Registry::new(&Sources {
             entries: &objects.entries,
             services: &objects.services,

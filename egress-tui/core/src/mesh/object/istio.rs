@@ -2,6 +2,7 @@
 
 use arcstr::ArcStr;
 
+use crate::id::ObjectRef;
 use crate::mesh::object::read::{At, Labels};
 use crate::mesh::object::{Meta, export_to};
 use crate::mesh::protocol::Protocol;
@@ -181,7 +182,10 @@ impl Server {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Gateway {
+    /// Of a Gateway API listener: with the name that istiod derives.
     pub(crate) meta: Meta,
+    /// The object as users know it.
+    pub(crate) shown: ObjectRef,
     /// The name that routes bind to, `namespace/name`.
     pub(crate) bound_name: ArcStr,
     pub(crate) selector: Option<Labels>,
@@ -198,6 +202,7 @@ impl Gateway {
             selector: s.key("selector", |l| l.is_present().then(|| l.labels())),
             servers: s.key("servers", |l| l.each(|server| Self::server(&server, &namespace))),
             services: None,
+            shown: meta.object.clone(),
             meta,
         })
     }
@@ -237,7 +242,7 @@ impl Gateway {
 }
 
 /// `./host` becomes `namespace/host`, `*/host` becomes `host` (`model.sanitizeServerHostNamespace`).
-fn server_hosts(hosts: &[ArcStr], namespace: &str) -> Vec<ArcStr> {
+pub(crate) fn server_hosts(hosts: &[ArcStr], namespace: &str) -> Vec<ArcStr> {
     let clean = |host: &ArcStr| match host.split_once('/') {
         Some((".", name)) => format!("{namespace}/{name}").into(),
         Some(("*", name)) => name.into(),

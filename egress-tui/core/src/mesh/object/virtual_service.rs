@@ -132,7 +132,10 @@ pub(crate) struct L4Rule {
 
 #[derive(Debug, Clone)]
 pub(crate) struct VirtualService {
+    /// Of a Gateway API route: with the name that istiod derives.
     pub(crate) meta: Meta,
+    /// The object as users know it.
+    pub(crate) shown: ObjectRef,
     pub(crate) semantics: Semantics,
     pub(crate) hosts: Vec<ArcStr>,
     /// Resolved: `mesh` or `namespace/name`; never empty.
@@ -152,6 +155,7 @@ impl VirtualService {
                 gateways.push(MESH.into());
             }
             Self {
+                shown: meta.object.clone(),
                 semantics: Semantics::Istio,
                 hosts: s.key("hosts", |h| h.strings()).iter().map(|h| host::resolve(h, &ns)).collect(),
                 gateways,
@@ -166,7 +170,7 @@ impl VirtualService {
 
     /// The object and field of a rule.
     pub(crate) fn object_of(&self, at: &RuleAt) -> ObjectRef {
-        at.object.clone().unwrap_or_else(|| self.meta.object.clone())
+        at.object.clone().unwrap_or_else(|| self.shown.clone())
     }
 
     /// Hosts and ports that its routes lead to, as far as a proxy of `namespace` imports them; 0 is every port

@@ -1,0 +1,279 @@
+//! Gateways: each listener becomes a Gateway of Istio with one server, bound to the Services of its class.
+
+use arcstr::ArcStr;
+use rustc_hash::FxHashMap;
+
+use crate::id::ObjectRef;
+use crate::mesh::gatewayapi::{DERIVED, GROUP, Objects, RouteKind};
+use crate::mesh::host;
+use crate::mesh::object::istio::{ServerTls, server_hosts};
+use crate::mesh::object::mesh_config::Selector;
+use crate::mesh::object::read::{At, Labels};
+use crate::mesh::object::{Gateway, Meta, Server, TlsMode};
+use crate::mesh::protocol::Protocol;
+
+/// The controller that istiod is.
+const CONTROLLER: &str = "istio.io/gateway-controller";
+
+/// Namespaces whose routes may attach.
+#[derive(Debug)]
+enum From {
+    Same,
+    All,
+    Selector(Selector),
+}
+
+#[derive(Debug)]
+struct Listener {
+    path: ArcStr,
+    name: ArcStr,
+    hostname: Option<ArcStr>,
+    port: u16,
+    protocol: ArcStr,
+    tls: Option<ServerTls>,
+    /// The mode is written, and it is Terminate.
+    terminates: bool,
+    from: From,
+    kinds: Option<Vec<(ArcStr, ArcStr)>>,
+}
+
+/// A Gateway of the Gateway API.
+#[derive(Debug)]
+pub(crate) struct KubeGateway {
+    pub(crate) meta: Meta,
+    class: ArcStr,
+    name_override: Option<ArcStr>,
+    /// Type (absent: IP for one, Hostname where there are several) and value.
+    addresses: Vec<(Option<ArcStr>, ArcStr)>,
+    listeners: Vec<Listener>,
+}
+
+impl KubeGateway {
+    pub(crate) fn read(meta: Meta, at: &At<'_>) -> Self {
+        let name_override =
+            at.key("metadata", |m| m.key("annotations", |a| a.key("gateway.istio.io/name-override", |n| n.string())));
+        let multi_network = meta.label("topology.istio.io/network").is_some();
+        let expected = meta.label("networking.istio.io/gatewayPort").map_or("15443", ArcStr::as_str).to_owned();
+        at.key("spec", |s| Self {
+            class: s.key("gatewayClassName", |c| c.text()),
+            name_override,
+            addresses: s
+                .key("addresses", |l| l.each(|a| (a.key("type", |t| t.string()), a.key("value", |v| v.text())))),
+            listeners: s.key("listeners", |l| {
+                l.each(|l| {
+                    let port = l.key("port", |p| p.port()).unwrap_or(0);
+                    Listener {
+                        path: l.path().into(),
+                        name: l.key("name", |n| n.text()),
+                        hostname: l.key("hostname", |h| h.string()).filter(|h| !h.is_empty()),
+                        port,
+                        protocol: l.key("protocol", |p| p.text()),
+                        tls: l.key("tls", |t| tls(&t, multi_network && port.to_string() == expected)),
+                        terminates: l.key("tls", |t| t.key("mode", |m| m.string())).is_some_and(|m| m == "Terminate"),
+                        from: l.key("allowedRoutes", |a| a.key("namespaces", |n| from(&n))),
+                        kinds: l.key("allowedRoutes", |a| {
+                            a.key("kinds", |k| {
+                                let kinds = k.each(|k| {
+                                    let group = k.key("group", |g| g.string()).unwrap_or_else(|| GROUP.into());
+                                    (group, k.key("kind", |x| x.text()))
+                                });
+                                (!kinds.is_empty()).then_some(kinds)
+                            })
+                        }),
+                    }
+                })
+            }),
+            meta,
+        })
+    }
+
+    /// Hosts of the Services that front its pods (`extractGatewayServices`).
+    fn services(&self) -> Vec<ArcStr> {
+        let managed = match self.addresses.as_slice() {
+            [] => true,
+            [(kind, _)] => kind.as_ref().is_none_or(|k| k == "IPAddress"),
+            _ => false,
+        };
+        if managed {
+            let name =
+                self.name_override.clone().unwrap_or_else(|| format!("{}-{}", self.meta.name(), self.class).into());
+            return vec![host::service_host(&name, self.meta.namespace())];
+        }
+        let named = self.addresses.iter().filter(|(kind, _)| kind.as_ref().is_none_or(|k| k == "Hostname"));
+        named
+            .map(|(_, v)| if v.contains('.') { v.clone() } else { host::service_host(v, self.meta.namespace()) })
+            .collect()
+    }
+}
+
+fn tls(at: &At<'_>, auto: bool) -> Option<ServerTls> {
+    if !at.is_present() {
+        return None;
+    }
+    let option = |key: &str| at.key("options", |o| o.key(key, |v| v.text()));
+    let auto = auto || option("gateway.istio.io/listener-protocol") == "auto-passthrough";
+    let mode = match at.key("mode", |m| m.string()).as_deref() {
+        Some("Passthrough") if auto => TlsMode::AutoPassthrough,
+        Some("Passthrough") => TlsMode::Passthrough,
+        _ => match option("gateway.istio.io/tls-terminate-mode").as_str() {
+            "MUTUAL" => TlsMode::Mutual,
+            "OPTIONAL_MUTUAL" => TlsMode::OptionalMutual,
+            "ISTIO_MUTUAL" => TlsMode::IstioMutual,
+            _ => TlsMode::Simple,
+        },
+    };
+    Some(ServerTls { mode, redirect: false })
+}
+
+fn from(at: &At<'_>) -> From {
+    match at.key("from", |f| f.string()).as_deref() {
+        None | Some("Same") => From::Same,
+        Some("Selector") if at.key("selector", |s| s.is_present()) => {
+            From::Selector(at.key("selector", |s| Selector::read(&s)))
+        }
+        Some(_) => From::All,
+    }
+}
+
+/// What a route's parentRef can name: one listener.
+#[derive(Debug)]
+pub(crate) struct Parent {
+    pub(crate) namespace: ArcStr,
+    pub(crate) name: ArcStr,
+    /// The name of the derived Gateway, with its namespace.
+    pub(crate) internal: ArcStr,
+    /// Hosts of the server, with namespaces.
+    pub(crate) hosts: Vec<ArcStr>,
+    pub(crate) hostname: Option<ArcStr>,
+    pub(crate) section: ArcStr,
+    pub(crate) port: u16,
+    pub(crate) protocol: ArcStr,
+    pub(crate) kinds: Vec<RouteKind>,
+}
+
+/// Listeners of Gateways whose class is istiod's.
+pub(crate) fn translate(api: &Objects, namespaces: &FxHashMap<ArcStr, Labels>) -> (Vec<Gateway>, Vec<Parent>) {
+    let (mut gateways, mut parents) = (Vec::new(), Vec::new());
+    for gateway in &api.gateways {
+        let controller = api.classes.get(&gateway.class).map(ArcStr::as_str);
+        let ours = controller.map_or(gateway.class == "istio", |c| c == CONTROLLER);
+        if !ours {
+            continue;
+        }
+        let services = gateway.services();
+        let mut accepted: Vec<&Listener> = Vec::new();
+        for listener in &gateway.listeners {
+            if accepted.iter().any(|known| !distinct(known, listener)) {
+                continue;
+            }
+            accepted.push(listener);
+            let needs_tls = matches!(listener.protocol.as_str(), "HTTPS" | "TLS");
+            if needs_tls && listener.tls.is_none() {
+                continue;
+            }
+            let derived: ArcStr = format!("{}-{DERIVED}-{}", gateway.meta.name(), listener.name).into();
+            let namespace = gateway.meta.namespace();
+            let hosts = server_hosts(&hosts(gateway, listener, namespaces), namespace);
+            let meta =
+                Meta { object: ObjectRef::new("Gateway", namespace.clone(), derived.clone()), ..gateway.meta.clone() };
+            let internal: ArcStr = format!("{namespace}/{derived}").into();
+            parents.push(Parent {
+                namespace: namespace.clone(),
+                name: gateway.meta.name().clone(),
+                internal: internal.clone(),
+                hosts: hosts.clone(),
+                hostname: listener.hostname.clone(),
+                section: listener.name.clone(),
+                port: listener.port,
+                protocol: listener.protocol.clone(),
+                kinds: kinds(listener),
+            });
+            gateways.push(Gateway {
+                meta,
+                shown: gateway.meta.object.clone(),
+                bound_name: internal,
+                selector: None,
+                servers: vec![Server {
+                    path: listener.path.clone(),
+                    port: protocol(&listener.protocol).map(|p| (listener.port, p)),
+                    port_name: "default".into(),
+                    bind: ArcStr::new(),
+                    hosts,
+                    tls: listener.tls,
+                }],
+                services: Some((namespace.clone(), services.clone())),
+            });
+        }
+    }
+    (gateways, parents)
+}
+
+/// An unknown protocol is passed on as an empty one (`listenerProtocolToIstio`).
+fn protocol(text: &str) -> Option<Protocol> {
+    Some(match text {
+        "HTTP" | "HTTPS" | "TLS" | "TCP" => Protocol::parse(text),
+        _ => Protocol::Auto,
+    })
+}
+
+/// `namespace/host` for each namespace whose routes may attach (`buildHostnameMatch`).
+fn hosts(gateway: &KubeGateway, listener: &Listener, namespaces: &FxHashMap<ArcStr, Labels>) -> Vec<ArcStr> {
+    let hostname = listener.hostname.as_deref().unwrap_or("*");
+    let mut allowed: Vec<ArcStr> = match &listener.from {
+        From::Same => vec![gateway.meta.namespace().clone()],
+        From::All => vec!["*".into()],
+        From::Selector(selector) => namespaces
+            .iter()
+            .filter(|(name, labels)| {
+                let mut labels = (*labels).clone();
+                // Kubernetes adds this one itself
+                let key = ArcStr::from("kubernetes.io/metadata.name");
+                match labels.binary_search_by(|(k, _)| k.cmp(&key)) {
+                    Ok(place) => labels[place].1 = (*name).clone(),
+                    Err(place) => labels.insert(place, (key, (*name).clone())),
+                }
+                selector.holds(&labels)
+            })
+            .map(|(name, _)| name.clone())
+            .collect(),
+    };
+    allowed.sort();
+    if allowed.is_empty() {
+        allowed.push("~".into());
+    }
+    allowed.into_iter().map(|ns| format!("{ns}/{hostname}").into()).collect()
+}
+
+/// Kinds of routes that a listener takes (`GenerateGatewaySupportedKinds`).
+fn kinds(listener: &Listener) -> Vec<RouteKind> {
+    let supported: &[RouteKind] = match listener.protocol.as_str() {
+        "HTTP" | "HTTPS" => &[RouteKind::Http, RouteKind::Grpc],
+        "TCP" => &[RouteKind::Tcp],
+        "TLS" if listener.terminates => &[RouteKind::Tls, RouteKind::Tcp],
+        "TLS" => &[RouteKind::Tls],
+        _ => &[],
+    };
+    let allowed = |kind: &RouteKind| {
+        listener
+            .kinds
+            .as_ref()
+            .is_none_or(|list| list.iter().any(|(group, k)| group == GROUP && RouteKind::parse(k) == Some(*kind)))
+    };
+    supported.iter().copied().filter(allowed).collect()
+}
+
+/// Two listeners of one Gateway can stand beside each other (`listenersDistinct`).
+fn distinct(a: &Listener, b: &Listener) -> bool {
+    if a.port != b.port {
+        return true;
+    }
+    let l4 = |l: &Listener| matches!(l.protocol.as_str(), "TCP" | "UDP");
+    let l7 = |l: &Listener| matches!(l.protocol.as_str(), "HTTP" | "HTTPS" | "TLS");
+    if (l4(a) && (l4(b) || l7(b))) || (l7(a) && l4(b)) {
+        return false;
+    }
+    if l7(a) && l7(b) {
+        return a.hostname.as_deref().unwrap_or("*") != b.hostname.as_deref().unwrap_or("*");
+    }
+    a.protocol != b.protocol
+}
