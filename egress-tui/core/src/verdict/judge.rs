@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::id::{NamespacedName, ObjectRef};
 use crate::input::Transport;
-use crate::mesh::{Call, Expected, Match, Mesh, Miss, Outcome, Owner, ProxyKind, Registration, Uncaptured};
+use crate::mesh::{Call, CallLeg, Expected, Match, Mesh, Miss, Outcome, Owner, ProxyKind, Registration, Uncaptured};
 use crate::name::{NameEvidence, NameSource};
 use crate::verdict::{Class, Judgement, Mark, Reason, Step, Verdict};
 
@@ -77,7 +77,41 @@ pub fn judge(question: &Question<'_>) -> Judgement {
         Seen::Captured(_) => false,
         Seen::Uncaptured => true,
     };
-    if uncaptured { escaped(question) } else { taken(question) }
+    match question.call.leg {
+        CallLeg::Gateway => arriving(question),
+        CallLeg::Outbound if uncaptured => escaped(question),
+        CallLeg::Outbound => taken(question),
+    }
+}
+
+/// A connection that arrives at a gateway: what the gateway does with it.
+fn arriving(q: &Question<'_>) -> Judgement {
+    let e = q.expected;
+    let draft = Draft::of(e);
+    let source = e.routed.clone().or_else(|| e.entry.as_ref().map(|x| (x.object.clone(), x.field.clone())));
+    let pod = &q.mesh.pod(q.call.pod).object;
+    match e.outcome {
+        Outcome::Broken => broken(e, draft),
+        Outcome::Blocked => {
+            let (object, says) = draft.last_source("policy", "a policy of the gateway stops it");
+            draft.decide(Verdict::Blocked, e.reason.unwrap_or(Reason::AuthorizationPolicy), object, says)
+        }
+        Outcome::InMesh => {
+            draft.decide(Verdict::InCluster, Reason::InCluster, source, format!("{pod} sends it on inside the cluster"))
+        }
+        Outcome::Direct
+        | Outcome::Dynamic
+        | Outcome::Answered
+        | Outcome::Passthrough
+        | Outcome::ViaGateway
+        | Outcome::ViaWaypoint => {
+            draft.decide(Verdict::GatewayLeg, Reason::GatewayRoute, source, format!("a route of {pod} takes it on"))
+        }
+        Outcome::NotCaptured | Outcome::NotApplicable | Outcome::Unknown => {
+            let (object, says) = draft.last_source("model", "this path is not modelled");
+            draft.decide(Verdict::Unknown, Reason::EvidenceMissing, object, says)
+        }
+    }
 }
 
 /// Lines 2 and 4: it left without being captured.
@@ -111,7 +145,9 @@ fn escaped(q: &Question<'_>) -> Judgement {
     }
     if q.call.transport == Transport::Udp {
         let verdict = if captured.outcome == Outcome::Blocked { Verdict::Bypass } else { Verdict::Udp };
-        return draft.decide(verdict, Reason::Udp, source, cause.says);
+        // No field of the pod lets UDP pass: what stands against it is what the policy says of a TCP connection.
+        let (policy, _) = draft.last_source("policy", "");
+        return draft.decide(verdict, Reason::Udp, source.or(policy), cause.says);
     }
     let verdict = match captured.outcome {
         Outcome::ViaGateway | Outcome::ViaWaypoint | Outcome::Blocked => Verdict::Bypass,
