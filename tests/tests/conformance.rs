@@ -12,7 +12,6 @@ use serde_json::Value;
 const FIELDS: [&str; 7] =
     ["outcome", "cluster", "gateway", "response", "leg2.outcome", "leg2.cluster", "leg2.response"];
 
-
 #[derive(Default, Clone, Copy)]
 struct Tally {
     agree: usize,

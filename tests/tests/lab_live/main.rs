@@ -15,12 +15,14 @@ use crate::machine::Leftovers;
 
 const SCENARIO: &str = "dwh-static-tcp";
 
+/// How long a lab observes: playing takes one or two.
+const SECONDS: &str = "6";
+
 /// Classes that ask somebody to do something.
 const ALARMS: [&str; 3] = ["bypass", "unregistered", "unknown"];
 
-fn observed(file: &std::path::Path, arguments: &[&str]) -> Value {
-    let mut all = vec!["--scenario", SCENARIO, "--json", file.to_str().expect("a path")];
-    all.extend(arguments);
+fn observed(file: &std::path::Path) -> Value {
+    let all = ["--scenario", SCENARIO, "--json", file.to_str().expect("a path"), "--seconds", SECONDS];
     let out = lab::run(&all);
     assert_eq!(out.status.code(), Some(0), "{}", lab::talk(&out));
     lab::snapshot(file)
@@ -35,7 +37,7 @@ fn every_variant_has_its_verdict_its_reason_and_the_object_and_field_that_decide
     let Some(_turn) = lab::allowed() else { return };
     let before = Leftovers::now();
     let folder = tempfile::tempdir().expect("a folder");
-    let snapshot = observed(&folder.path().join("out.json"), &[]);
+    let snapshot = observed(&folder.path().join("out.json"));
 
     let schema = Command::new(lab::egress_tui()).args(["snapshot", "--schema"]).output().expect("a schema");
     let schema: Value = serde_json::from_slice(&schema.stdout).expect("JSON");
@@ -82,7 +84,7 @@ fn every_variant_has_its_verdict_its_reason_and_the_object_and_field_that_decide
 fn a_journey_through_the_gateway_is_one_row_with_three_hops_and_what_joined_them() {
     let Some(_turn) = lab::allowed() else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let snapshot = observed(&folder.path().join("out.json"), &[]);
+    let snapshot = observed(&folder.path().join("out.json"));
     for (pod, evidence) in [("etl", "tuple+bytes"), ("etl-tds", "tuple+bytes")] {
         let rows: Vec<&Value> = flows(&snapshot)
             .iter()
@@ -109,7 +111,7 @@ fn a_killed_lab_is_cleared_by_the_next_start() {
     killed.wait().expect("a child");
     assert!(Leftovers::now().any_of_a_lab(), "a killed lab leaves its cgroups: otherwise there is nothing to test");
 
-    observed(&folder.path().join("second.json"), &["--seconds", "5"]);
+    observed(&folder.path().join("second.json"));
     before.assert_nothing_new();
 }
 
