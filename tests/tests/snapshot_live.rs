@@ -1,0 +1,140 @@
+//! `egress-tui snapshot` outside of the lab: any cgroup v2 tree with kubelet-style paths, Pods with those uids in a folder.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
+
+#[path = "probe/node.rs"]
+#[expect(dead_code, reason = "shared with the probe's tests, which use more of it")]
+mod node;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use egress_tests::program;
+use node::{APP, Node, OUTSIDE, POD};
+use serde_json::Value;
+
+/// The pod that the node's cgroup belongs to: a labelled client of the warehouse that excludes its port.
+fn pod(folder: &Path) {
+    let text = format!(
+        r#"apiVersion: v1
+kind: Pod
+metadata:
+  name: legacy-7d9f8-x2x7p
+  namespace: cloud-platform
+  uid: {POD}
+  labels: {{app: legacy, egress-gateway-dwh: enabled, pod-template-hash: 7d9f8}}
+  annotations:
+    sidecar.istio.io/status: '{{"containers":["istio-proxy"],"revision":"default"}}'
+    traffic.sidecar.istio.io/excludeOutboundPorts: "1433"
+  ownerReferences: [{{apiVersion: apps/v1, kind: ReplicaSet, name: legacy-7d9f8, controller: true, uid: x}}]
+spec:
+  nodeName: worker-1
+  serviceAccountName: legacy
+  containers:
+  - {{name: app, image: example/app}}
+  - {{name: istio-proxy, image: example/proxyv2:1.31, args: [proxy, sidecar]}}
+status:
+  phase: Running
+  podIP: {APP}
+  podIPs: [{{ip: {APP}}}]
+  containerStatuses:
+  - {{name: app, containerID: "containerd://{}"}}
+"#,
+        "ab".repeat(32)
+    );
+    fs::write(folder.join("9-pod.yaml"), text).unwrap();
+}
+
+fn mesh() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(program::repository().join("tests/lab/dwh-static-tcp/mesh")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    pod(folder.path());
+    folder
+}
+
+/// Until the program says that it sees everything, or ended.
+fn ready(file: &Path, child: &mut Child) {
+    let gives_up = Instant::now() + Duration::from_secs(30);
+    while !file.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "ended before it was ready");
+        assert!(Instant::now() < gives_up, "not ready after 30 s");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+fn snapshot(node: &Node, arguments: &[&str], play: impl FnOnce()) -> (i32, Vec<u8>) {
+    let mesh = mesh();
+    let file = mesh.path().join("ready");
+    let mut command = program::command(&["snapshot", "--node", "worker-1", "--duration", "60s"]);
+    command.args(arguments).arg("--mesh").arg(mesh.path()).arg("--cgroup-root").arg(&node.root);
+    command.arg("--ready-file").arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    ready(&file, &mut child);
+    let coverage: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert_eq!(coverage["coverage"]["capture"]["tier"], "full");
+    play();
+    // An interrupt ends the observation early; what was seen is printed all the same.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(!file.exists(), "the ready file is removed at the end");
+    (output.status.code().unwrap_or(-1), output.stdout)
+}
+
+fn dial(node: &Node) {
+    let mut outside = node.outside();
+    outside.listen("server", "tcp4", &format!("{OUTSIDE}:1433"));
+    let mut app = node.app();
+    app.socket("client", "tcp4");
+    app.tell(&format!("connect client {OUTSIDE}:1433"));
+    outside.tell("accept server peer");
+    app.tell("send client 12010000");
+    outside.tell("read peer 4");
+    app.tell("close client");
+    outside.tell("close peer");
+}
+
+#[test]
+fn a_pod_is_found_by_its_cgroup_and_judged_by_the_objects_of_a_folder() {
+    let Some(node) = Node::live() else { return };
+    let (code, stdout) = snapshot(&node, &["-o", "json"], || dial(&node));
+    assert_eq!(code, 130);
+    let document: Value = serde_json::from_slice(&stdout).unwrap();
+    assert_eq!(document["coverage"]["lost"]["total"], 0);
+    assert_eq!(document["incomplete"], serde_json::json!([]));
+    let flows = document["flows"].as_array().unwrap();
+    let flow = flows.iter().find(|f| f["destination"]["port"] == 1433).unwrap_or_else(|| panic!("{flows:#?}"));
+    assert_eq!((flow["verdict"].as_str(), flow["reason"].as_str()), (Some("bypass"), Some("EXCLUDED_PORT")));
+    assert_eq!(flow["source"]["pod"], "legacy-7d9f8-x2x7p");
+    assert_eq!(flow["source"]["workload"], serde_json::json!({"kind": "Deployment", "name": "legacy"}));
+    assert_eq!(flow["source"]["container"], "app");
+    assert_eq!(flow["source"]["evidence"], "cgroup");
+    assert_eq!(flow["leg"], "app-uncaptured");
+    assert_eq!((flow["connections"].as_u64(), flow["bytesSent"].as_u64()), (Some(1), Some(4)));
+    assert!(flow["communityId"].as_str().unwrap().starts_with("1:"));
+    let decides = flow["chain"].as_array().unwrap().iter().find(|s| s["outcome"] == "decides").unwrap();
+    assert_eq!(decides["object"], "Pod cloud-platform/legacy-7d9f8-x2x7p");
+    assert!(decides["field"].as_str().unwrap().contains("excludeOutboundPorts"));
+}
+
+#[test]
+fn lines_and_csv_say_the_same_as_the_document() {
+    let Some(node) = Node::live() else { return };
+    let (_, lines) = snapshot(&node, &["-o", "jsonl", "--each"], || {
+        dial(&node);
+        dial(&node);
+    });
+    let lines = String::from_utf8(lines).unwrap();
+    let flows: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let dialled = flows.iter().filter(|f| f["destination"]["port"] == 1433);
+    assert_eq!(dialled.filter(|f| f["verdict"] == "bypass" && f["connections"] == 1).count(), 2, "{lines}");
+
+    let (_, table) = snapshot(&node, &["-o", "csv"], || dial(&node));
+    let table = String::from_utf8(table).unwrap();
+    let row = table.lines().find(|l| l.contains(",1433,")).unwrap();
+    assert!(row.contains("bypass") && row.contains("EXCLUDED_PORT") && row.contains("legacy-7d9f8-x2x7p"), "{row}");
+    assert!(table.lines().next().unwrap().starts_with("id,verdict,class"));
+}
