@@ -6,13 +6,15 @@ use arcstr::ArcStr;
 
 use crate::id::{NamespacedName, ObjectRef};
 use crate::mesh::chain::{Block, Picked};
-use crate::mesh::decide::{Tls, Walk, Wire};
+use crate::mesh::decide::{Walk, Wire, Wrapped};
 use crate::mesh::gateway::MergedGateway;
+use crate::mesh::miss::Near;
 use crate::mesh::object::L4Rule;
 use crate::mesh::proxy::Proxy;
 use crate::mesh::registry::Upstream;
+use crate::mesh::route::without_port;
 use crate::mesh::scope::Scope;
-use crate::mesh::{Bytes, Call, CallLeg, Certainty, Expected, Mesh, Outcome, PodIndex, ProxyKind, Registration};
+use crate::mesh::{Bytes, Call, CallLeg, Certainty, Expected, Mesh, Miss, Outcome, PodIndex, ProxyKind, Registration};
 use crate::verdict::{Mark, Reason, Step};
 
 impl Mesh {
@@ -60,7 +62,7 @@ impl Mesh {
             return Expected::unknown("this kind of proxy is not modelled");
         };
         let walk = Walk { mesh: self, proxy, pod: call.pod, depth: 0 };
-        let mut out = self.by_bytes(call, |wire| walk.outbound(wire));
+        let mut out = Self::by_bytes(call, |wire| walk.outbound(wire));
         self.finish(&mut out, call, proxy);
         out
     }
@@ -72,16 +74,16 @@ impl Mesh {
         }
         let Some(proxy) = self.proxy(call.pod) else { return Expected::unknown("the pod runs no gateway") };
         let walk = Walk { mesh: self, proxy, pod: call.pod, depth: 0 };
-        let mut out = self.by_bytes(call, |wire| walk.at_gateway(wire));
+        let mut out = Self::by_bytes(call, |wire| walk.at_gateway(wire));
         self.finish(&mut out, call, proxy);
         out
     }
 
     /// Asks with the bytes that are known, or with all that are possible.
-    fn by_bytes(&self, call: &Call<'_>, ask: impl Fn(&Wire<'_>) -> Expected) -> Expected {
+    fn by_bytes(call: &Call<'_>, ask: impl Fn(&Wire<'_>) -> Expected) -> Expected {
         let lower = |name: Option<&str>| name.map(|n| Cow::<'_, str>::Owned(n.to_ascii_lowercase()));
         let sni = lower(call.sni).unwrap_or_default();
-        let wire = |tls: Tls, http: bool, sni: Cow<'static, str>, host: Option<Cow<'static, str>>| Wire {
+        let wire = |tls: Wrapped, http: bool, sni: Cow<'static, str>, host: Option<Cow<'static, str>>| Wire {
             to: call.to,
             tls,
             http,
@@ -96,54 +98,53 @@ impl Mesh {
                 if https && host.as_deref() == Some("") {
                     host = None;
                 }
-                ask(&wire(Tls::Tls, https, sni, host))
+                ask(&wire(Wrapped::InTls, https, sni, host))
             }
             Bytes::Http | Bytes::Http2 => {
-                ask(&wire(Tls::None, true, Cow::Borrowed(""), lower(call.host).filter(|h| !h.is_empty())))
+                ask(&wire(Wrapped::Plain, true, Cow::Borrowed(""), lower(call.host).filter(|h| !h.is_empty())))
             }
-            Bytes::Opaque => ask(&wire(Tls::None, false, Cow::Borrowed(""), None)),
+            Bytes::Opaque => ask(&wire(Wrapped::Plain, false, Cow::Borrowed(""), None)),
             Bytes::Unknown => {
                 let name = lower(call.sni.or(call.host).or(call.dns));
-                let tls = ask(&wire(Tls::Tls, false, name.clone().unwrap_or_default(), None));
-                let http = ask(&wire(Tls::None, true, Cow::Borrowed(""), name.clone()));
-                let raw = ask(&wire(Tls::None, false, Cow::Borrowed(""), None));
+                let tls = ask(&wire(Wrapped::InTls, false, name.clone().unwrap_or_default(), None));
+                let http = ask(&wire(Wrapped::Plain, true, Cow::Borrowed(""), name.clone()));
+                let raw = ask(&wire(Wrapped::Plain, false, Cow::Borrowed(""), None));
                 undecided(call, name.is_some(), tls, http, raw)
             }
         }
     }
 
-    /// Registration, EnvoyFilters, and the reason where nothing has named one yet.
+    /// Registration, near misses, EnvoyFilters, and the reason where nothing has named one yet.
     fn finish(&self, out: &mut Expected, call: &Call<'_>, proxy: &Proxy) {
         let lower: Vec<String> = [call.sni, call.host].into_iter().flatten().map(str::to_ascii_lowercase).collect();
         let mut names: Vec<&str> = lower.iter().map(String::as_str).filter(|n| !n.is_empty()).collect();
         if names.is_empty() {
             names.extend(call.dns);
         }
-        let names: Vec<&str> = names.iter().map(|n| crate::mesh::route::without_port(n)).collect();
-        let (registration, misses) = self.registration(proxy, &names, call.to.ip(), call.to.port());
-        out.registration = registration;
+        let names: Vec<&str> = names.iter().map(|n| without_port(n)).collect();
+        let registered = self.registration(proxy, &names, call.to.ip(), call.to.port());
+        out.registration = registered.registration;
+        let near = Near { proxy, call, names: &names, registered: &registered.here };
+        let mut misses = registered.misses;
         let unrouted = matches!(out.outcome, Outcome::Passthrough | Outcome::Blocked | Outcome::Dynamic);
         if unrouted {
-            let reason = match registration {
-                Registration::Visible => Reason::ProtocolMismatch,
+            if registered.registration == Registration::Visible {
+                misses.extend(self.unrouted(&near));
+            }
+            let reason = match registered.registration {
+                Registration::Visible => misses.first().map_or(Reason::ProtocolMismatch, |m| m.reason),
                 Registration::OtherPort => Reason::PortNotRegistered,
                 Registration::NotVisible => misses.first().map_or(Reason::NotExported, |m| m.reason),
                 Registration::Unregistered => Reason::Unregistered,
             };
             out.reason = out.reason.or(Some(reason));
         }
-        let at = out.because.len().saturating_sub(1);
-        let step = match (registration, misses.first()) {
-            (Registration::Visible, _) => {
-                Step::new("registered", Mark::Ok, "host and port are registered and visible here")
-            }
-            (_, Some(miss)) => {
-                Step::new("registered", Mark::No, miss.says.clone()).by(miss.object.clone(), miss.field.clone())
-            }
-            (_, None) => Step::new("registered", Mark::No, "no ServiceEntry or Service has this host or address"),
-        };
-        out.because.insert(at, step);
-        out.misses.extend(misses);
+        out.because
+            .insert(out.because.len().saturating_sub(1), registered_step(registered.registration, misses.first()));
+        if call.leg == CallLeg::Outbound && !matches!(out.outcome, Outcome::ViaGateway | Outcome::Answered) {
+            misses.extend(self.near_misses(&near, out));
+        }
+        out.misses = misses;
         if let Some(first) = proxy.filters.first() {
             let object = self.index.envoy_filters[*first as usize].meta.object.clone();
             let says = "an EnvoyFilter may have changed the proxy's configuration".to_owned();
@@ -162,16 +163,8 @@ impl Mesh {
     }
 
     /// Pods behind a Service that run a gateway, in order of name.
-    pub(crate) fn gateway_pods(&self, upstream: &Upstream) -> Vec<PodIndex> {
-        let Some(selector) = upstream.selector.as_ref().filter(|s| !s.is_empty()) else { return Vec::new() };
-        self.pods()
-            .filter(|p| {
-                let pod = self.pod(*p);
-                pod.proxy == ProxyKind::Gateway
-                    && pod.name.namespace == upstream.namespace
-                    && crate::mesh::object::read::selects(selector, &pod.labels)
-            })
-            .collect()
+    pub(crate) fn gateway_pods(&self, upstream: &Upstream) -> &[PodIndex] {
+        self.fronts.get(&upstream.object).map_or(&[], |pods| pods)
     }
 
     /// The upstream is a Service that fronts gateways.
@@ -228,15 +221,27 @@ fn undecided(call: &Call<'_>, named: bool, tls: Expected, http: Expected, raw: E
         _ => (raw, [tls, http]),
     };
     first.certainty = if named || call.to.port() == 443 { Certainty::NeedsSni } else { Certainty::NeedsHost };
-    let mut names: Vec<ArcStr> = first.cluster.iter().cloned().collect();
+    let mut clusters: Vec<ArcStr> = first.cluster.iter().cloned().collect();
     let mut outcomes = vec![first.outcome];
     for other in others {
-        names.extend(other.cluster.filter(|c| !names.contains(c)));
+        clusters.extend(other.cluster.filter(|c| !clusters.contains(c)));
         if !outcomes.contains(&other.outcome) {
             outcomes.push(other.outcome);
         }
     }
-    first.alternatives = names;
+    first.alternatives = clusters;
     first.alternative_outcomes = outcomes;
     first
+}
+
+fn registered_step(registration: Registration, miss: Option<&Miss>) -> Step {
+    match (registration, miss) {
+        (Registration::Visible, _) => {
+            Step::new("registered", Mark::Ok, "host and port are registered and visible here")
+        }
+        (_, Some(miss)) => {
+            Step::new("registered", Mark::No, miss.says.clone()).by(miss.object.clone(), miss.field.clone())
+        }
+        (_, None) => Step::new("registered", Mark::No, "no ServiceEntry or Service has this host or address"),
+    }
 }

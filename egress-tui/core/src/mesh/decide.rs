@@ -21,17 +21,17 @@ const HOPS: usize = 3;
 
 /// What a connection is wrapped in, as its receiver sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tls {
-    None,
-    Tls,
-    IstioMutual,
+pub(crate) enum Wrapped {
+    Plain,
+    InTls,
+    InMeshTls,
 }
 
 /// A connection as it arrives at a proxy.
 #[derive(Debug, Clone)]
 pub(crate) struct Wire<'a> {
     pub(crate) to: SocketAddr,
-    pub(crate) tls: Tls,
+    pub(crate) tls: Wrapped,
     /// HTTP, inside TLS where there is TLS.
     pub(crate) http: bool,
     pub(crate) sni: Cow<'a, str>,
@@ -42,10 +42,10 @@ pub(crate) struct Wire<'a> {
 impl Wire<'_> {
     fn seen(&self) -> Seen {
         match self.tls {
-            Tls::Tls => Seen::Tls,
-            Tls::IstioMutual => Seen::MeshTls,
-            Tls::None if self.http => Seen::Http,
-            Tls::None => Seen::Raw,
+            Wrapped::InTls => Seen::Tls,
+            Wrapped::InMeshTls => Seen::MeshTls,
+            Wrapped::Plain if self.http => Seen::Http,
+            Wrapped::Plain => Seen::Raw,
         }
     }
 
@@ -114,7 +114,7 @@ impl Walk<'_> {
                 let chooser = Chooser { rule: chain.origin.rule, authority: None, http: false, missing: 503 };
                 self.weighted(clusters, wire, chooser)
             }
-            _ if wire.tls != Tls::None || !wire.http => {
+            _ if wire.tls != Wrapped::Plain || !wire.http => {
                 let mut out = Expected::new(Outcome::Broken);
                 out.reason = Some(Reason::ProtocolMismatch);
                 out.because.push(Step::new(
@@ -174,11 +174,11 @@ impl Walk<'_> {
             return out;
         };
         let mut wire = wire.clone();
-        if wire.tls == Tls::Tls && wire.sni.is_empty() && wire.http {
+        if wire.tls == Wrapped::InTls && wire.sni.is_empty() && wire.http {
             wire.sni = wire.host.clone().unwrap_or_default();
         }
         let Some(chain) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
-            let reason = if wire.tls == Tls::None { Reason::TlsModeMismatch } else { Reason::GatewayHostMissing };
+            let reason = if wire.tls == Wrapped::Plain { Reason::TlsModeMismatch } else { Reason::GatewayHostMissing };
             let mut out = broken(reason, format!("no server on port {port} takes this connection"));
             out.certainty = Certainty::Exact;
             return out;
@@ -197,7 +197,9 @@ impl Walk<'_> {
             }
             Action::Routes | Action::OwnRoutes(_) => not_found("no route table"),
             Action::GatewayRoutes(table) => {
-                if wire.tls != Tls::None && chain.terminates.is_none() || (wire.tls == Tls::None && !wire.http) {
+                if wire.tls != Wrapped::Plain && chain.terminates.is_none()
+                    || (wire.tls == Wrapped::Plain && !wire.http)
+                {
                     return broken(
                         Reason::ProtocolMismatch,
                         format!("the server on port {port} speaks HTTP, and these bytes are none"),
@@ -212,7 +214,7 @@ impl Walk<'_> {
                 }
                 let host = wire.authority().to_ascii_lowercase();
                 let mut out = match merged.tables[*table as usize].find(&host) {
-                    Some(host) if host.redirects && wire.tls == Tls::None => answered(301),
+                    Some(host) if host.redirects && wire.tls == Wrapped::Plain => answered(301),
                     Some(host) if host.routes.is_empty() => not_found("the virtual host has no route"),
                     Some(host) => self.http(host, &wire),
                     None => {
@@ -356,7 +358,7 @@ impl Walk<'_> {
 
     fn alternative(&self, out: &mut Expected, route: &HttpRoute, wire: &Wire<'_>) {
         let other = self.route(route, wire);
-        self.start_alternatives(out);
+        Self::start_alternatives(out);
         let name = other.cluster.clone().or_else(|| other.response.map(|r| r.to_string().into()));
         if let Some(name) = name.filter(|n| !out.alternatives.contains(n)) {
             out.alternatives.push(name);
@@ -366,7 +368,7 @@ impl Walk<'_> {
         out.alternative_outcomes.extend(other.alternative_outcomes);
     }
 
-    fn start_alternatives(&self, out: &mut Expected) {
+    fn start_alternatives(out: &mut Expected) {
         if out.alternatives.is_empty() {
             out.alternatives.extend(out.cluster.clone().or_else(|| out.response.map(|r| r.to_string().into())));
             out.alternative_outcomes.push(out.outcome);
@@ -382,7 +384,7 @@ impl Walk<'_> {
         self.routed(&mut out, chooser.rule, Some(first));
         for other in clusters.iter().skip(1) {
             let next = self.to_cluster(&other.cluster, wire, chooser);
-            self.start_alternatives(&mut out);
+            Self::start_alternatives(&mut out);
             out.alternatives.extend(next.cluster);
             out.alternative_outcomes.push(next.outcome);
             if !out.reasons.contains(&Reason::Weighted) {
@@ -471,7 +473,7 @@ impl Walk<'_> {
             Ok(known) => known,
             Err(missing) => return self.no_cluster(cluster, name, missing, chooser),
         };
-        let mut out = self.reached(&known, cluster, wire, chooser);
+        let mut out = self.reached(&known, wire, chooser);
         out.cluster = Some(name);
         out
     }
@@ -505,7 +507,7 @@ impl Walk<'_> {
         out
     }
 
-    fn reached(&self, known: &Known<'_>, cluster: &Cluster, wire: &Wire<'_>, chooser: Chooser<'_>) -> Expected {
+    fn reached(&self, known: &Known<'_>, wire: &Wire<'_>, chooser: Chooser<'_>) -> Expected {
         let upstream = known.upstream;
         let empty = matches!(&known.dial, Dial::Endpoints(list) if list.is_empty());
         if !upstream.kubernetes {
@@ -545,7 +547,7 @@ impl Walk<'_> {
                 .by(upstream.object.clone(), ".spec.selector"),
         );
         if self.depth < HOPS {
-            out.leg2 = self.second_leg(known, cluster, wire, chooser, &pods).map(Box::new);
+            out.leg2 = self.second_leg(known, wire, chooser, pods).map(Box::new);
         }
         out
     }
@@ -554,7 +556,6 @@ impl Walk<'_> {
     fn second_leg(
         &self,
         known: &Known<'_>,
-        _cluster: &Cluster,
         wire: &Wire<'_>,
         chooser: Chooser<'_>,
         pods: &[PodIndex],
@@ -571,15 +572,15 @@ impl Walk<'_> {
         match &known.wrap {
             Wrap::Nothing => {}
             Wrap::Tls(sni) => {
-                next.tls = Tls::Tls;
+                next.tls = Wrapped::InTls;
                 next.sni = Cow::Owned(sni.to_string());
             }
             Wrap::IstioMutual(sni) => {
-                next.tls = Tls::IstioMutual;
+                next.tls = Wrapped::InMeshTls;
                 next.sni = Cow::Owned(sni.to_string());
             }
             Wrap::Automatic(sni) if mtls => {
-                next.tls = Tls::IstioMutual;
+                next.tls = Wrapped::InMeshTls;
                 next.sni = Cow::Owned(sni.to_string());
             }
             Wrap::Automatic(_) => {}
@@ -626,12 +627,14 @@ fn next(known: &Known<'_>, wire: &Wire<'_>) -> Next {
 }
 
 /// TLS on one side and not on the other.
-fn mismatch(chain: &Chain, tls: Tls) -> Option<Expected> {
+fn mismatch(chain: &Chain, tls: Wrapped) -> Option<Expected> {
     let terminates = chain.terminates?;
     let says = match (terminates, tls) {
-        (_, Tls::None) => "the server expects TLS, and the connection is plaintext",
-        (Termination::IstioMutual, Tls::Tls) => "the server expects mTLS of the mesh, and the connection is other TLS",
-        (Termination::Tls, Tls::IstioMutual) => {
+        (_, Wrapped::Plain) => "the server expects TLS, and the connection is plaintext",
+        (Termination::IstioMutual, Wrapped::InTls) => {
+            "the server expects mTLS of the mesh, and the connection is other TLS"
+        }
+        (Termination::Tls, Wrapped::InMeshTls) => {
             "the server has a certificate of its own, and the connection is mTLS of the mesh"
         }
         _ => return None,

@@ -27,6 +27,7 @@ mod host;
 mod index;
 mod inside;
 mod listener;
+mod miss;
 mod object;
 pub mod options;
 mod permit;
@@ -72,11 +73,16 @@ pub struct Mesh {
     by_ip: FxHashMap<IpAddr, PodIndex>,
     by_name: FxHashMap<(ArcStr, ArcStr), PodIndex>,
     inside: Inside,
+    /// Pods behind each Service that fronts gateways, in order of their names.
+    fronts: FxHashMap<ObjectRef, Box<[PodIndex]>>,
     /// The proxy of each pod, once it was asked for.
     proxies: Vec<OnceLock<Option<Arc<Proxy>>>>,
-    scopes: RwLock<FxHashMap<(ArcStr, Role, Option<u32>), Arc<Scope>>>,
+    scopes: RwLock<FxHashMap<ScopeKey, Arc<Scope>>>,
     alike: RwLock<FxHashMap<ProxyKey, Arc<Proxy>>>,
 }
+
+/// Namespace, role and Sidecar.
+type ScopeKey = (ArcStr, Role, Option<u32>);
 
 /// What an address inside the cluster belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +114,7 @@ impl Mesh {
             names,
             problems: sorted.problems,
             proxies: pods.iter().map(|_| OnceLock::new()).collect(),
+            fronts: FxHashMap::default(),
             by_uid: FxHashMap::default(),
             by_ip: FxHashMap::default(),
             by_name: FxHashMap::default(),
@@ -133,6 +140,16 @@ impl Mesh {
             }
             self.by_name.insert((pod.name.namespace.clone(), pod.name.name.clone()), index);
         }
+        let mut fronts: FxHashMap<ObjectRef, Vec<PodIndex>> = FxHashMap::default();
+        for index in self.pods().filter(|p| self.pod(*p).proxy == ProxyKind::Gateway) {
+            for n in self.index.services_of.get(&self.pod(index).name.namespace).into_iter().flatten() {
+                let service = &self.index.services[*n as usize];
+                if !service.selector.is_empty() && object::read::selects(&service.selector, &self.pod(index).labels) {
+                    fronts.entry(service.meta.object.clone()).or_default().push(index);
+                }
+            }
+        }
+        self.fronts = fronts.into_iter().map(|(service, pods)| (service, pods.into())).collect();
     }
 
     /// The pod at this index.

@@ -10,27 +10,22 @@ use crate::mesh::registry::{Upstream, UpstreamId};
 use crate::mesh::{Mesh, Miss, Registration};
 use crate::verdict::Reason;
 
-/// What is known of a destination.
-#[derive(Debug, Default)]
+/// How a destination is registered for a workload.
 pub(crate) struct Registered {
-    pub(crate) registration: Option<Registration>,
+    pub(crate) registration: Registration,
+    /// With this port, and visible.
+    pub(crate) here: Vec<UpstreamId>,
     /// Entries that would register it but for one thing.
     pub(crate) misses: Vec<Miss>,
 }
 
 impl Mesh {
     /// By any of the names, else by address. `names` may hold addresses (a Host header).
-    pub(crate) fn registration(
-        &self,
-        proxy: &Proxy,
-        names: &[&str],
-        ip: IpAddr,
-        port: u16,
-    ) -> (Registration, Vec<Miss>) {
+    pub(crate) fn registration(&self, proxy: &Proxy, names: &[&str], ip: IpAddr, port: u16) -> Registered {
         let index = &self.index;
         let mut candidates: Vec<UpstreamId> = Vec::new();
         let mut hidden: Vec<&crate::mesh::index::Hidden> = Vec::new();
-        let mut named = false;
+        let mut by_name = false;
         for name in names {
             if let Ok(address) = name.parse::<IpAddr>() {
                 if address != ip {
@@ -38,12 +33,12 @@ impl Mesh {
                 }
                 continue;
             }
-            named = true;
+            by_name = true;
             index.registry.of_host.each_match(name, |ids| candidates.extend(ids.iter().copied()));
             let holds = |entry: &ServiceEntry| entry.hosts.iter().any(|h| host::subset(name, h));
             hidden.extend(index.hidden.iter().filter(|h| holds(&h.entry)));
         }
-        if !named {
+        if !by_name {
             candidates.extend(self.inside.owners(ip));
             if let Some(service) = self.service_at(ip) {
                 candidates.push(service);
@@ -53,12 +48,12 @@ impl Mesh {
         }
         candidates.sort_unstable();
         candidates.dedup();
-        let (mut here, mut other, mut misses) = (false, Vec::new(), Vec::new());
+        let (mut here, mut other, mut misses) = (Vec::new(), Vec::new(), Vec::new());
         for id in candidates {
             let upstream = index.registry.get(id);
             let has_port = upstream.port(port).is_some();
             match hides(index, proxy, upstream) {
-                None if has_port => here = true,
+                None if has_port => here.push(id),
                 None => other.push(upstream),
                 Some(miss) => misses.push((has_port, miss)),
             }
@@ -70,7 +65,7 @@ impl Mesh {
         }
         misses.sort_by_key(|(has_port, _)| !has_port);
         let hidden_with_port = misses.first().is_some_and(|(p, _)| *p);
-        let registration = if here {
+        let registration = if !here.is_empty() {
             Registration::Visible
         } else if hidden_with_port {
             Registration::NotVisible
@@ -89,7 +84,7 @@ impl Mesh {
         if registration == Registration::Visible {
             out.clear();
         }
-        (registration, out)
+        Registered { registration, here, misses: out }
     }
 
     /// The Service that has this cluster address.

@@ -41,7 +41,7 @@ pub(crate) enum Case {
 }
 
 impl PathMatch {
-    fn new(m: &HttpMatch, semantics: Semantics) -> Self {
+    pub(crate) fn new(m: &HttpMatch, semantics: Semantics) -> Self {
         let case = if m.ignore_case { Case::Ignored } else { Case::Matters };
         match &m.uri {
             None | Some(StringMatch::Any) => Self::Any,

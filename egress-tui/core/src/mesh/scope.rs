@@ -237,6 +237,11 @@ impl Scope {
         self.by_host.get(host).map(|n| &self.services[*n as usize])
     }
 
+    /// The listener of a port has this VirtualService.
+    pub(crate) fn imports(&self, port: u16, id: VsId) -> bool {
+        self.sidecar.is_none() || self.listener_for(port).is_some_and(|l| l.virtual_services.contains(&id))
+    }
+
     /// Some listener takes the upstream's hostname.
     pub(crate) fn lists(&self, index: &Index, upstream: &Upstream) -> bool {
         let same = |s: &Scoped| index.registry.get(s.id).host == upstream.host;
