@@ -252,6 +252,18 @@ fn nearly_labelled() -> Miss {
     }
 }
 
+fn nearly_registered() -> Expected {
+    let mut expected = passthrough();
+    expected.misses = vec![Miss {
+        reason: Reason::PortNotRegistered,
+        object: ObjectRef::new("ServiceEntry", "cloud-platform", "vendor-metrics"),
+        field: ".spec.ports[0].number".into(),
+        says: "the entry has *.vendor.example on port 8443, not on 443".to_owned(),
+        gateway: None,
+    }];
+    expected
+}
+
 fn dwh(from: &str) -> FlowBuilder {
     flow(from, &format!("{DWH_ADDRESS}:1433")).named(DWH, NameSource::Dns).step(
         "registered",
@@ -373,8 +385,8 @@ pub fn dwh_flows() -> Vec<Arc<Flow>> {
                 Some((ObjectRef::new("ConfigMap", "istio-system", "istio"), ".data.mesh outboundTrafficPolicy.mode")),
                 "no ServiceEntry has telemetry.vendor.example, and ALLOW_ANY lets it pass",
             )
-            .hop("sidecar", "cloud-platform/etl-6f9c9d5b7-x2x7p", "203.0.113.80:443", Joint::TupleAndBytes)
-            .expected(passthrough())
+            .hop("sidecar", "cloud-platform/etl-6f9c9d5b7-x2x7p", "203.0.113.80:443", Joint::TupleAndWindow)
+            .expected(nearly_registered())
             .moves(640, 2_200)
             .seen(1, 120),
         flow("cloud-platform/etl", "203.0.113.81:443")

@@ -324,7 +324,8 @@ impl Glyphs {
         corners: ["+", "+", "+", "+"],
         branch: ["|", "`"],
         cursor: ">",
-        ellipsis: "~",
+        // No host name and no name of an object holds it.
+        ellipsis: "+",
         arrow: "->",
         crumb: ">",
         dot: "-",

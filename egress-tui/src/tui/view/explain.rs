@@ -23,6 +23,20 @@ const SIDE_BY_SIDE: u16 = 110;
 /// Cells of the left column of the ladder's lower half.
 const LABEL: usize = 11;
 
+/// Below this width nothing stands beside a step's claim.
+const NARROW: usize = 60;
+/// Lines of one text: nothing that is true is longer, and hostile text must end somewhere.
+const LONGEST: usize = 40;
+
+/// How the steps of the chain are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Steps {
+    /// With object, field and sentence.
+    Full,
+    /// One line each.
+    OneLine,
+}
+
 /// Something that can be selected: a step of the chain, or a rule that nearly applied.
 #[derive(Debug, Clone, Copy)]
 pub struct Item<'a> {
@@ -97,10 +111,10 @@ impl Ladder<'_> {
     }
 
     /// `label  text`, wrapped under itself.
-    fn entry(&mut self, label: &str, text: &str, most: usize, item: Option<usize>) {
+    fn entry(&mut self, label: &str, text: &str, item: Option<usize>) {
         let palette = &self.look.palette;
         let room = self.width.saturating_sub(LABEL + 1);
-        for (i, part) in pen::wrap(text, room, most, self.look).into_iter().enumerate() {
+        for (i, part) in pen::wrap(text, room, LONGEST, self.look).into_iter().enumerate() {
             let label = format!(" {:LABEL$}", if i == 0 { label } else { "" });
             self.push(vec![(label, palette.header), (part, palette.text)], item);
         }
@@ -118,12 +132,12 @@ fn mark(mark: Mark, class: Class, look: &Look) -> (&'static str, Style) {
     }
 }
 
-fn ladder<'a>(flow: &Flow, world: &World, ui: &Ui, look: &'a Look, width: usize, wide: bool) -> Ladder<'a> {
+fn ladder<'a>(flow: &Flow, world: &World, ui: &Ui, look: &'a Look, width: usize, steps_as: Steps) -> Ladder<'a> {
     let mut out = Ladder { lines: Vec::new(), width, look };
     let items = items(flow);
     let steps = flow.judgement.chain.len();
     for (i, item) in items.iter().take(steps).enumerate() {
-        step(&mut out, flow, i, item, i + 1 == steps, wide);
+        step(&mut out, flow, i, item, i + 1 == steps, steps_as);
     }
     out.blank();
     verdict(&mut out, flow);
@@ -133,7 +147,7 @@ fn ladder<'a>(flow: &Flow, world: &World, ui: &Ui, look: &'a Look, width: usize,
         let object = item.object.map(ToString::to_string).unwrap_or_default();
         let field = item.field.map(ArcStr::as_str).unwrap_or_default();
         let text = format!("{object} {field}: {} ({})", item.says, item.claim);
-        out.entry(if i == steps { "nearly" } else { "" }, &text, 4, Some(i));
+        out.entry(if i == steps { "nearly" } else { "" }, &text, Some(i));
     }
     out.blank();
     certainty(&mut out, flow, world, ui);
@@ -143,36 +157,40 @@ fn ladder<'a>(flow: &Flow, world: &World, ui: &Ui, look: &'a Look, width: usize,
     out
 }
 
-fn step(out: &mut Ladder<'_>, flow: &Flow, i: usize, item: &Item<'_>, last: bool, wide: bool) {
+fn step(out: &mut Ladder<'_>, flow: &Flow, i: usize, item: &Item<'_>, last: bool, steps_as: Steps) {
     let look = out.look;
     let palette = &look.palette;
     let (word, style) = mark(item.mark, flow.class(), look);
     let glyphs = &look.glyphs;
     let object = item.object.map(ToString::to_string);
     let lead = vec![("  ".to_owned(), palette.text), (word.to_owned(), style)];
-    if wide {
+    if steps_as == Steps::Full {
         let branch = glyphs.branch[usize::from(last)];
         let head = format!(" {branch} {} {:11} ", i + 1, item.claim);
-        let indent = pen::cells(&head, look) + 4;
+        // Where it is narrow, what a step says stands below its claim.
+        let stacked = out.width < NARROW;
+        let indent = if stacked { 7 } else { pen::cells(&head, look) + 4 };
         let bar = format!("     {}", if last { " " } else { glyphs.bar });
         let room = out.width.saturating_sub(indent);
         let mut texts: Vec<(String, Style)> = Vec::new();
         let object = object.unwrap_or_default();
-        texts
-            .extend(pen::wrap(&object, room, 3, look).into_iter().filter(|l| !l.is_empty()).map(|l| (l, palette.text)));
+        texts.extend(
+            pen::wrap(&object, room, LONGEST, look).into_iter().filter(|l| !l.is_empty()).map(|l| (l, palette.text)),
+        );
         let field = item.field.map(ArcStr::as_str).unwrap_or_default();
-        texts.extend(pen::wrap(field, room, 3, look).into_iter().filter(|l| !l.is_empty()).map(|l| (l, palette.note)));
-        texts.extend(pen::wrap(item.says, room, 3, look).into_iter().map(|line| (line, palette.dim)));
-        for (n, text) in texts.into_iter().enumerate() {
-            let mut pieces = if n == 0 {
-                let mut pieces = lead.clone();
-                pieces.push((format!("{head:w$}", w = indent - 4), palette.text));
-                pieces
-            } else {
-                vec![(format!("{bar:indent$}"), palette.border)]
-            };
-            pieces.push(text);
-            out.push(pieces, Some(i));
+        texts.extend(
+            pen::wrap(field, room, LONGEST, look).into_iter().filter(|l| !l.is_empty()).map(|l| (l, palette.note)),
+        );
+        texts.extend(pen::wrap(item.says, room, LONGEST, look).into_iter().map(|line| (line, palette.dim)));
+        let mut first = lead;
+        first.push((head, palette.text));
+        let mut texts = texts.into_iter();
+        if !stacked {
+            first.extend(texts.next());
+        }
+        out.push(first, Some(i));
+        for text in texts {
+            out.push(vec![(format!("{bar:indent$}"), palette.border), text], Some(i));
         }
         return;
     }
@@ -195,12 +213,16 @@ fn verdict(out: &mut Ladder<'_>, flow: &Flow) {
     let palette = &look.palette;
     let class = flow.class();
     let judgement = &flow.judgement;
+    // The word on screen may be an abbreviation; filters and JSON use the whole.
+    let whole = judgement.verdict.as_str();
+    let spelled =
+        if judgement.verdict.word().eq_ignore_ascii_case(whole) { String::new() } else { format!("{whole}, ") };
     out.push(
         vec![
             (" ".to_owned(), palette.text),
             (class.mark().to_owned(), look.mark(class)),
             (format!(" {}", judgement.verdict.word()), look.class(class)),
-            (format!("  {}, severity {}", judgement.verdict.as_str(), judgement.severity.as_str()), palette.text),
+            (format!("  {spelled}severity {}", judgement.severity.as_str()), palette.text),
         ],
         None,
     );
@@ -208,10 +230,10 @@ fn verdict(out: &mut Ladder<'_>, flow: &Flow) {
     for line in pen::wrap(judgement.verdict.definition(), room, 4, look) {
         out.push(vec![("    ".to_owned(), palette.text), (line, palette.dim)], None);
     }
-    out.entry("reason", &format!("{}: {}", judgement.reason().code(), judgement.reason().meaning()), 3, None);
+    out.entry("reason", &format!("{}: {}", judgement.reason().code(), judgement.reason().meaning()), None);
     if judgement.reasons.len() > 1 {
         let also: Vec<_> = judgement.reasons[1..].iter().map(|r| r.code()).collect();
-        out.entry("also", &also.join(", "), 3, None);
+        out.entry("also", &also.join(", "), None);
     }
 }
 
@@ -236,25 +258,25 @@ fn path_of(expected: &Expected) -> String {
 
 fn expected(out: &mut Ladder<'_>, flow: &Flow) {
     let Some(whole) = flow.expected.as_deref() else {
-        out.entry("expected", "nothing: no objects of the mesh speak about this socket", 2, None);
+        out.entry("expected", "nothing: no objects of the mesh speak about this socket", None);
         return;
     };
     if whole.outcome == Outcome::NotCaptured
         && let Some(cause) = &whole.uncaptured
     {
-        out.entry("expected", &format!("not captured: {}", cause.says), 3, None);
+        out.entry("expected", &format!("not captured: {}", cause.says), None);
     }
     let captured = whole.then.as_deref().unwrap_or(whole);
     let label = if whole.outcome == Outcome::NotCaptured { "if captured" } else { "expected" };
-    out.entry(label, &path_of(captured), 3, None);
+    out.entry(label, &path_of(captured), None);
     let mut leg = captured.leg2.as_deref();
     while let Some(next) = leg {
-        out.entry("then", &path_of(next), 3, None);
+        out.entry("then", &path_of(next), None);
         leg = next.leg2.as_deref();
     }
     if captured.alternatives.len() > 1 {
         let others: Vec<_> = captured.alternatives.iter().map(ArcStr::as_str).collect();
-        out.entry("or", &others.join(", "), 3, None);
+        out.entry("or", &others.join(", "), None);
     }
 }
 
@@ -264,7 +286,7 @@ fn hops(out: &mut Ladder<'_>, flow: &Flow, look: &Look) {
         let pod = hop.pod.as_deref().unwrap_or("(no pod)");
         let text =
             format!("{} {} {pod} {from} {} {} · {}", i + 1, hop.role, look.glyphs.arrow, hop.to, joint(hop.evidence));
-        out.entry(if i == 0 { "hops seen" } else { "" }, &text, 3, None);
+        out.entry(if i == 0 { "hops seen" } else { "" }, &text, None);
     }
 }
 
@@ -293,19 +315,19 @@ fn traffic(out: &mut Ladder<'_>, flow: &Flow) {
     }
     parts.push(format!("first {}", figure::clock(flow.first_seen)));
     parts.push(format!("last {}", figure::clock(flow.last_seen)));
-    out.entry("traffic", &parts.join(" · "), 3, None);
+    out.entry("traffic", &parts.join(" · "), None);
     let source = &flow.source;
     let mut who = Vec::new();
     who.extend(source.process.as_ref().map(|p| format!("pid {} {} uid {}", p.pid, p.comm, p.uid)));
     who.extend(source.container.as_ref().map(|c| format!("container {c}")));
     who.extend(source.service_account.as_ref().map(|s| format!("service account {s}")));
     who.extend(source.pod.as_ref().map(|p| format!("pod {p}")));
-    out.entry("who", &who.join(" · "), 3, None);
+    out.entry("who", &who.join(" · "), None);
     let mut ids = format!("flow {} · leg {}", flow.id, flow.leg.as_str());
     if let Some(community) = &flow.community_id {
         let _ = write!(ids, " · {community}");
     }
-    out.entry("ids", &ids, 2, None);
+    out.entry("ids", &ids, None);
 }
 
 /// What is certain, what was inferred and what nobody saw: without it a verdict cannot be trusted.
@@ -357,14 +379,14 @@ fn certainty(out: &mut Ladder<'_>, flow: &Flow, world: &World, ui: &Ui) {
         missing.push(figure::plural(lost, "lost event"));
     }
     let all = |parts: &[String]| if parts.is_empty() { "nothing".to_owned() } else { parts.join(" · ") };
-    out.entry("sure of", &all(&sure), 4, None);
-    out.entry("guessed", &all(&guessed), 4, None);
-    out.entry("not seen", &all(&missing), 6, None);
+    out.entry("sure of", &all(&sure), None);
+    out.entry("guessed", &all(&guessed), None);
+    out.entry("not seen", &all(&missing), None);
     let coverage = &world.coverage;
     let age = figure::age(figure::between(coverage.mesh_at, ui.instant()));
     let text =
         format!("generation {} · {} {} · {age} old", coverage.mesh_generation, coverage.mesh.kind, coverage.mesh.place);
-    out.entry("mesh", &text, 2, None);
+    out.entry("mesh", &text, None);
 }
 
 /// Widths and heights of the two panes: ladder, object.
@@ -372,6 +394,7 @@ struct Panes {
     ladder: (u16, u16),
     object: (u16, u16, u16, u16),
     side_by_side: bool,
+    steps: Steps,
 }
 
 fn panes(width: u16, height: u16) -> Panes {
@@ -379,11 +402,18 @@ fn panes(width: u16, height: u16) -> Panes {
     let room = height.saturating_sub(2);
     if width >= SIDE_BY_SIDE {
         let left = width * 3 / 5;
-        return Panes { ladder: (left, room), object: (left + 1, 2, width - left - 1, room), side_by_side: true };
+        return Panes {
+            ladder: (left, room),
+            object: (left + 1, 2, width - left - 1, room),
+            side_by_side: true,
+            steps: Steps::Full,
+        };
     }
     let below = if room >= 16 { (room * 2 / 5).clamp(7, 16) } else { 0 };
     let above = room - below;
-    Panes { ladder: (width, above), object: (0, 2 + above, width, below), side_by_side: false }
+    // What the lower pane says of the selected step need not stand in the ladder.
+    let steps = if below > 0 { Steps::OneLine } else { Steps::Full };
+    Panes { ladder: (width, above), object: (0, 2 + above, width, below), side_by_side: false, steps }
 }
 
 /// Rows for `lines` lines: the last row tells that there is more.
@@ -401,8 +431,7 @@ pub fn measure(
     height: u16,
 ) -> (usize, usize, (usize, usize)) {
     let panes = panes(width, height);
-    let ladder =
-        ladder(&detail.flow, world, ui, look, usize::from(panes.ladder.0.saturating_sub(2)), panes.side_by_side);
+    let ladder = ladder(&detail.flow, world, ui, look, usize::from(panes.ladder.0.saturating_sub(2)), panes.steps);
     let of_item = |l: &Line| l.item == Some(detail.item);
     let from = ladder.lines.iter().position(of_item).unwrap_or(0);
     let to = ladder.lines.iter().rposition(of_item).unwrap_or(from);
@@ -418,7 +447,7 @@ pub fn draw(pen: &mut Pen<'_>, detail: &Detail, world: &World, ui: &Ui) {
     pen.rule(1);
     let panes = panes(pen.width(), pen.height());
     let (width, height) = panes.ladder;
-    let ladder = ladder(flow, world, ui, look, usize::from(width.saturating_sub(2)), panes.side_by_side);
+    let ladder = ladder(flow, world, ui, look, usize::from(width.saturating_sub(2)), panes.steps);
     let total = ladder.lines.len();
     let shown = room_of(height, total);
     for (y, line) in (2..).zip(ladder.lines.into_iter().skip(detail.top).take(usize::from(shown))) {

@@ -103,6 +103,10 @@ fn pieces(world: &World, ui: &Ui, look: &Look) -> Vec<Piece> {
         (format!("mesh {} {age}", coverage.mesh.kind), palette.text)
     };
     out.push(piece(if style == palette.text { 5 } else { 2 }, mesh, style));
+    if ui.frozen.is_some() {
+        let behind = figure::age(figure::between(world.now, ui.now));
+        out.push(piece(7, format!("{behind} behind"), palette.note));
+    }
     let skipped = coverage.mesh.skipped.len();
     if skipped > 0 {
         out.push(piece(3, format!("{skipped} skipped"), palette.warn));

@@ -9,6 +9,9 @@ use crate::tui::look::Look;
 use crate::tui::pen::{self, Pen};
 use crate::tui::ui::{Overlay, Ui};
 
+/// Cells of the keys and words.
+const LEFT: usize = 18;
+
 /// One line: a key or word, and what it means. A title has no meaning.
 struct Line {
     left: String,
@@ -25,7 +28,8 @@ fn below(ui: &Ui) -> Place {
     }
 }
 
-fn sections(ui: &Ui, look: &Look) -> Vec<Vec<Line>> {
+/// Sections of the left column, and of the right one where there are two.
+fn sections(ui: &Ui, look: &Look) -> [Vec<Vec<Line>>; 2] {
     let palette = &look.palette;
     let ascii = look.glyphs.ascii;
     let place = below(ui);
@@ -50,38 +54,48 @@ fn sections(ui: &Ui, look: &Look) -> Vec<Vec<Line>> {
     ];
     let lines = evidence.map(|(word, says)| line(word.to_owned(), says, palette.text));
     sections.push([title("NAME: HOW IT IS KNOWN")].into_iter().chain(lines).collect());
+    let mut verdicts = Vec::new();
     for class in Class::ALL {
         let words = Verdict::ALL.iter().filter(|v| v.class() == class);
         let lines = words.map(|v| line(format!("{} {}", class.mark(), v.word()), v.definition(), look.class(class)));
-        sections.push([title(&format!("VERDICTS: {}", class.as_str()))].into_iter().chain(lines).collect());
+        verdicts.push([title(&format!("VERDICTS: {}", class.as_str()))].into_iter().chain(lines).collect());
     }
-    sections
+    [sections, verdicts]
 }
 
-/// Everything that fits the search, as lines of two columns where there is room.
-fn lines(ui: &Ui, look: &Look, search: &str, width: usize) -> Vec<(String, Style, String)> {
+/// A line of a column: key or word, its style, what it means.
+type Shown = (String, Style, String);
+
+/// Everything that fits the search, in as many columns.
+fn columns_of(ui: &Ui, look: &Look, search: &str, columns: usize, width: usize) -> Vec<Vec<Shown>> {
     let wanted = search.to_lowercase();
     let hit = |l: &Line| format!("{} {}", l.left, l.right).to_lowercase().contains(&wanted);
-    let mut out = Vec::new();
-    for section in sections(ui, look) {
-        let found: Vec<_> = section.iter().skip(1).filter(|l| wanted.is_empty() || hit(l)).collect();
-        if found.is_empty() {
-            continue;
-        }
-        if !out.is_empty() {
-            out.push((String::new(), look.palette.text, String::new()));
-        }
-        out.push((section[0].left.clone(), section[0].style, String::new()));
-        for line in found {
-            let left = width.min(18);
-            for (i, part) in pen::wrap(&line.right, width.saturating_sub(left).max(12), 4, look).into_iter().enumerate()
-            {
-                out.push((if i == 0 { line.left.clone() } else { String::new() }, line.style, part));
+    let mut out: Vec<Vec<Shown>> = vec![Vec::new(); columns];
+    for (column, sections) in sections(ui, look).into_iter().enumerate() {
+        let out = &mut out[column.min(columns - 1)];
+        for section in sections {
+            let found: Vec<_> = section.iter().skip(1).filter(|l| wanted.is_empty() || hit(l)).collect();
+            if found.is_empty() {
+                continue;
+            }
+            if !out.is_empty() {
+                out.push((String::new(), look.palette.text, String::new()));
+            }
+            out.push((section[0].left.clone(), section[0].style, String::new()));
+            let room = width.saturating_sub(width.min(LEFT)).max(12);
+            for line in found {
+                for (i, part) in pen::wrap(&line.right, room, 4, look).into_iter().enumerate() {
+                    out.push((if i == 0 { line.left.clone() } else { String::new() }, line.style, part));
+                }
             }
         }
     }
-    if out.is_empty() {
-        out.push((format!("nothing about \"{search}\""), look.palette.dim, String::new()));
+    // A column that the search left empty gives its place to the other.
+    if columns == 2 && out[0].is_empty() {
+        out.swap(0, 1);
+    }
+    if out.iter().all(Vec::is_empty) {
+        out[0].push((format!("nothing about \"{search}\""), look.palette.dim, String::new()));
     }
     out
 }
@@ -103,7 +117,8 @@ pub fn measure(ui: &Ui, look: &Look, width: u16, height: u16) -> (usize, usize) 
     let columns = columns(width);
     let cells = usize::from(inner_width.saturating_sub(4)) / columns;
     let room = usize::from(inner_height.saturating_sub(2));
-    (lines(ui, look, search, cells.saturating_sub(2)).len().div_ceil(columns), room)
+    let longest = columns_of(ui, look, search, columns, cells.saturating_sub(2)).iter().map(Vec::len).max();
+    (longest.unwrap_or(0), room)
 }
 
 /// Draws it over the screen.
@@ -122,21 +137,19 @@ pub fn draw(pen: &mut Pen<'_>, ui: &Ui) {
     };
     pen.frame(&format!("help {} {place}", look.glyphs.dot));
     let cells = usize::from(width.saturating_sub(4)) / columns;
-    let lines = lines(ui, look, search, cells.saturating_sub(2));
+    let shown = columns_of(ui, look, search, columns, cells.saturating_sub(2));
     let room = usize::from(height.saturating_sub(2));
-    let per_column = lines.len().div_ceil(columns);
-    for column in 0..columns {
-        let from = (column * per_column + top).min(lines.len());
-        let to = ((column + 1) * per_column).min(lines.len());
-        for (y, (left, style, right)) in (1..).zip(lines[from..to.max(from)].iter().take(room)) {
-            let x = 2 + (column * cells) as u16;
-            let left_width = cells.saturating_sub(2).min(18) as u16;
+    let longest = shown.iter().map(Vec::len).max().unwrap_or(0);
+    for (column, lines) in shown.into_iter().enumerate() {
+        let x = 2 + (column * cells) as u16;
+        let left_width = cells.saturating_sub(2).min(LEFT) as u16;
+        for (y, (left, style, right)) in (1..).zip(lines.into_iter().skip(*top).take(room)) {
             let title = right.is_empty();
-            pen.text(x, y, if title { cells as u16 } else { left_width - 1 }, left, *style);
-            pen.text(x + left_width, y, (cells as u16).saturating_sub(left_width + 2), right, palette.text);
+            pen.text(x, y, if title { cells as u16 } else { left_width - 1 }, &left, style);
+            pen.text(x + left_width, y, (cells as u16).saturating_sub(left_width + 2), &right, palette.text);
         }
     }
-    let more = if per_column > top + room { "PgDn more  " } else { "" };
+    let more = if longest > top + room { "PgDn more  " } else { "" };
     let foot = if *typing || !search.is_empty() {
         format!(" search: {search}{} ", if *typing { "_" } else { "" })
     } else {
