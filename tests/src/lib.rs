@@ -2,4 +2,5 @@
 
 pub mod program;
 pub mod screens;
+pub mod terminal;
 pub mod worlds;

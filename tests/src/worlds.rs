@@ -523,6 +523,17 @@ pub fn dwh_world() -> World {
     world(dwh_flows())
 }
 
+/// The same, and nothing is younger than two minutes: nothing on the screen changes but the clock.
+pub fn quiet_world() -> World {
+    let mut world = dwh_world();
+    for flow in &mut world.flows {
+        let mut old = (**flow).clone();
+        old.first_seen = old.first_seen.min(ago(150));
+        *flow = Arc::new(old);
+    }
+    world
+}
+
 /// `count` flows of every verdict, with stable ids.
 pub fn many(count: u64) -> World {
     let flows = (0..count)

@@ -1,21 +1,19 @@
 //! The loop: wait for a key, a new world, a second, a signal; change; draw once.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use crossterm::event::{Event, EventStream};
+use crossterm::event::{self, Event};
 use egress_core::id::WallTime;
 use egress_core::world::World;
-use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use ratatui::layout::Rect;
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::low_level::emulate_default_handler;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, sleep_until};
 
 use super::look::{ColorChoice, Look, Surroundings, Theme};
@@ -32,6 +30,11 @@ const UNFOCUSED_FRAME: Duration = Duration::from_secs(1);
 const COALESCE: Duration = Duration::from_millis(16);
 /// The clock.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Events that wait for the loop at most; a flood waits in the terminal.
+const KEYBOARD: usize = 1024;
+/// How soon the thread that reads keys notices that nobody wants them any more.
+const KEYBOARD_STOPS: Duration = Duration::from_secs(1);
 
 /// What the user chose about the screen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -78,6 +81,41 @@ pub async fn run(worlds: watch::Receiver<Arc<World>>, options: Options) -> anyho
 fn gone(error: &anyhow::Error) -> bool {
     let code = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
     code == Some(rustix::io::Errno::IO.raw_os_error()) || code == Some(rustix::io::Errno::PIPE.raw_os_error())
+}
+
+/// Keys, read in a thread of their own. crossterm's stream of events is not used: it loses wake-ups when it is drained,
+/// and with its default source it stalls when more than 1024 bytes come at once.
+struct Keyboard {
+    events: mpsc::Receiver<io::Result<Event>>,
+    unwanted: Arc<AtomicBool>,
+}
+
+impl Keyboard {
+    fn listen() -> io::Result<Self> {
+        let (sender, events) = mpsc::channel(KEYBOARD);
+        let unwanted = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&unwanted);
+        std::thread::Builder::new().name("keyboard".to_owned()).spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let event = match event::poll(KEYBOARD_STOPS) {
+                    Ok(false) => continue,
+                    Ok(true) => event::read(),
+                    Err(error) => Err(error),
+                };
+                let failed = event.is_err();
+                if sender.blocking_send(event).is_err() || failed {
+                    break;
+                }
+            }
+        })?;
+        Ok(Self { events, unwanted })
+    }
+}
+
+impl Drop for Keyboard {
+    fn drop(&mut self) {
+        self.unwanted.store(true, Ordering::Relaxed);
+    }
 }
 
 struct Signals {
@@ -130,7 +168,7 @@ impl Loop {
     }
 
     async fn run(mut self, screen: &mut Screen, signals: &mut Signals) -> anyhow::Result<Quit> {
-        let mut events = EventStream::new();
+        let mut keyboard = Keyboard::listen().context("cannot read keys")?;
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -143,8 +181,8 @@ impl Loop {
                 _ = signals.interrupt.recv() => return Ok(Quit::Signal(SIGINT)),
                 _ = signals.stop.recv() => self.stop(screen)?,
                 _ = signals.go_on.recv() => self.go_on(screen)?,
-                event = events.next() => {
-                    if let Some(quit) = self.input(event, &mut events, screen, signals).await? {
+                event = keyboard.events.recv() => {
+                    if let Some(quit) = self.input(event, &mut keyboard, screen, signals).await? {
                         return Ok(quit);
                     }
                 }
@@ -193,12 +231,13 @@ impl Loop {
     async fn input(
         &mut self,
         first: Option<io::Result<Event>>,
-        events: &mut (impl Stream<Item = io::Result<Event>> + Unpin),
+        keyboard: &mut Keyboard,
         screen: &mut Screen,
         signals: &mut Signals,
     ) -> anyhow::Result<Option<Quit>> {
         let mut next = first;
-        loop {
+        // A flood of keys must not keep the screen from being drawn.
+        for _ in 0..KEYBOARD {
             let event = next.context("the terminal's input ended")??;
             self.touched = true;
             match self.event(event) {
@@ -213,11 +252,12 @@ impl Loop {
                 }
                 None => {}
             }
-            match Pin::new(&mut *events).next().now_or_never() {
-                Some(more) => next = more,
-                None => return Ok(None),
+            match keyboard.events.try_recv() {
+                Ok(more) => next = Some(more),
+                Err(_) => break,
             }
         }
+        Ok(None)
     }
 
     fn event(&mut self, event: Event) -> Option<Effect> {

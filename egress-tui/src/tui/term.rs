@@ -155,9 +155,12 @@ impl Screen {
         self.last = None;
     }
 
-    /// Columns and rows.
-    pub fn size() -> io::Result<Size> {
-        crossterm::terminal::size().map(|(width, height)| Size { width, height })
+    /// Columns and rows. Serial lines and some recorders do not know theirs.
+    fn size() -> io::Result<Size> {
+        Ok(match crossterm::terminal::size()? {
+            (0, _) | (_, 0) => Size { width: 80, height: 24 },
+            (width, height) => Size { width, height },
+        })
     }
 
     /// Draws what changed since the last frame: one write, or none.

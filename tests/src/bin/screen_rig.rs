@@ -1,4 +1,7 @@
-//! The dashboard over a scripted feed, for tests in a pseudo-terminal: `screen_rig [still|busy|panic-thread|end|MANY]`.
+//! The dashboard over a scripted feed, for tests in a pseudo-terminal: `screen_rig [FEED]`.
+//!
+//! Feeds: `still`, `quiet` (nothing young), `busy`, `end`, `panic-thread`, `panic-loop`, a number of flows, or one of
+//! `hostile`, `blind`, `starting`, `meshless`, `stale`.
 //!
 //! Exit codes as the program's: 0, 128 and the signal, 3 where the feed ended, 101 after a panic.
 
@@ -16,6 +19,7 @@ async fn main() -> ExitCode {
     let world = match feed.parse() {
         Ok(count) => worlds::many(count),
         Err(_) if feed == "hostile" => worlds::hostile_world(),
+        Err(_) if feed == "quiet" => worlds::quiet_world(),
         Err(_) if feed == "blind" => worlds::blind_world(),
         Err(_) if feed == "starting" => worlds::starting_world(),
         Err(_) if feed == "meshless" => worlds::meshless_world(),
@@ -27,8 +31,11 @@ async fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let (sender, receiver) = watch::channel(Arc::new(world));
-    let source = tokio::spawn(publish(feed, sender));
-    let result = tui::run(receiver, Options::default()).await;
+    let source = tokio::spawn(publish(feed.clone(), sender));
+    let result = tokio::select! {
+        result = tui::run(receiver, Options::default()) => result,
+        () = fail(&feed) => unreachable!("it panics"),
+    };
     source.abort();
     match result {
         Ok(Quit::User) => ExitCode::SUCCESS,
@@ -42,6 +49,15 @@ async fn main() -> ExitCode {
             ExitCode::from(101)
         }
     }
+}
+
+/// Panics in the loop's own thread, if that is asked for.
+async fn fail(feed: &str) {
+    if feed != "panic-loop" {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    panic!("the loop of the test");
 }
 
 /// What the feed does: stand still, change ten times a second, panic in another thread, or end.
