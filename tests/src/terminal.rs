@@ -49,7 +49,7 @@ impl Terminal {
         let keyboard = pair.master.take_writer()?;
         let (sender, output) = channel();
         std::thread::spawn(move || {
-            let mut bytes = [0; 64 * 1024];
+            let mut bytes = [0; 8 * 1024];
             while let Ok(count @ 1..) = reader.read(&mut bytes) {
                 if sender.send(bytes[..count].to_vec()).is_err() {
                     break;

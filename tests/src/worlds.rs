@@ -1,12 +1,13 @@
 //! Worlds to draw: what the dashboard shows of the `dwh-static-tcp` scenario, and of everything that can be missing.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arcstr::ArcStr;
 use egress_core::id::{FlowId, NamespacedName, ObjectRef, WallTime};
 use egress_core::input::Transport;
-use egress_core::mesh::{Expected, Mesh, Miss, Next, NextKind, Outcome, Registration};
+use egress_core::manifest::parse;
+use egress_core::mesh::{Expected, Mesh, MeshOptions, Miss, Next, NextKind, Outcome, Registration};
 use egress_core::name::{HostName, NameEvidence, NameSource};
 use egress_core::verdict::{Class, Judgement, Mark, Reason, Step, Verdict};
 use egress_core::world::{
@@ -19,9 +20,9 @@ pub const NOW: WallTime = WallTime(1_780_063_351_000_000_000);
 
 const SECOND: i64 = 1_000_000_000;
 const GATEWAY: &str = "istio-egress-gateway/static-whitelist-internal-egress-gateway";
-const GATEWAY_POD: &str = "istio-egress-gateway/static-whitelist-internal-egress-gateway-7d9c5b-k2m9x";
+const GATEWAY_POD: &str = "istio-egress-gateway/static-whitelist-internal-egress-gateway-7c9d5";
 const DWH: &str = "emarsyscdi.database.windows.net";
-const DWH_ADDRESS: &str = "198.51.100.10";
+const DWH_ADDRESS: &str = "203.0.113.10";
 
 /// `seconds` before [`NOW`].
 pub fn ago(seconds: i64) -> WallTime {
@@ -55,21 +56,21 @@ pub fn flow(from: &str, to: &str) -> FlowBuilder {
     let source_ip = IpAddr::from([10, 42, 3, 17]);
     let hop = Hop {
         role: "app",
-        pod: Some(format!("{namespace}/{pod}-6f9c9d5b7-x2x7p").into()),
+        pod: Some(format!("{namespace}/{pod}").into()),
         from: Some(SocketAddr::new(source_ip, 40_112)),
         to,
         evidence: Joint::Socket,
     };
     let source = Source {
         namespace: Some(namespace.into()),
-        pod: Some(format!("{pod}-6f9c9d5b7-x2x7p").into()),
+        pod: Some(pod.into()),
         pod_uid: Some("5f0c2d1e-0000-4000-8000-000000000001".into()),
         workload: Some(ObjectRef::new("Deployment", namespace, pod)),
         container: Some("app".into()),
         service_account: Some(pod.into()),
         process: Some(Process { pid: 4121, comm: "python3".into(), uid: 1000 }),
         ip: Some(source_ip),
-        node: "worker-3".into(),
+        node: "node-1".into(),
         labels: vec![("app".into(), pod.into())],
         evidence: Attribution::Cgroup,
     };
@@ -247,7 +248,7 @@ fn nearly_labelled() -> Miss {
         reason: Reason::SourceLabels,
         object: virtual_service(),
         field: ".spec.tcp[0].match[0].sourceLabels".into(),
-        says: "the rule wants egress-gateway-dwh=enabled, the pod has app=etl-plain".to_owned(),
+        says: "the rule wants egress-gateway-dwh=enabled, the pod has app=web".to_owned(),
         gateway: Some(gateway()),
     }
 }
@@ -256,9 +257,9 @@ fn nearly_registered() -> Expected {
     let mut expected = passthrough();
     expected.misses = vec![Miss {
         reason: Reason::PortNotRegistered,
-        object: ObjectRef::new("ServiceEntry", "cloud-platform", "vendor-metrics"),
+        object: service_entry(),
         field: ".spec.ports[0].number".into(),
-        says: "the entry has *.vendor.example on port 8443, not on 443".to_owned(),
+        says: "the entry has port 1433, not 443".to_owned(),
         gateway: None,
     }];
     expected
@@ -275,7 +276,7 @@ fn dwh(from: &str) -> FlowBuilder {
 
 /// The variants of the published set-up `dwh-static-tcp` (design §7.3), as a session on the node shows them.
 pub fn dwh_flows() -> Vec<Arc<Flow>> {
-    let pod = |name: &str| ObjectRef::new("Pod", "cloud-platform", format!("{name}-6f9c9d5b7-x2x7p"));
+    let pod = |name: &str| ObjectRef::new("Pod", "cloud-platform", name);
     let mut without_label = direct();
     without_label.misses = vec![nearly_labelled()];
     let builders = vec![
@@ -293,33 +294,33 @@ pub fn dwh_flows() -> Vec<Arc<Flow>> {
                 Some((virtual_service(), ".spec.tcp[0].route[0]")),
                 "it went through the gateway that the rule names",
             )
-            .hop("sidecar", "cloud-platform/etl-6f9c9d5b7-x2x7p", "10.42.3.9:1433", Joint::TupleAndBytes)
-            .hop("gateway", GATEWAY_POD, "198.51.100.10:1433", Joint::Bytes)
+            .hop("sidecar", "cloud-platform/etl", "10.42.3.9:1433", Joint::TupleAndBytes)
+            .hop("gateway", GATEWAY_POD, "203.0.113.10:1433", Joint::Bytes)
             .expected(through_gateway())
             .moves(29_000, 2_900_000)
             .seen(31, 55),
-        flow("cloud-platform/etl", "203.0.113.44:1433")
-            .named("reports.partner.example", NameSource::Dns)
+        flow("cloud-platform/reporting", "203.0.113.77:1433")
+            .named("ledger.example.net", NameSource::Dns)
             .judged(Verdict::CapturedByOther, Reason::TcpHijack)
             .also(Reason::RoutedViaGateway)
             .step(
                 "listener",
                 Mark::Ok,
-                Some((service_entry(), ".spec.addresses")),
+                Some((service_entry(), ".spec.ports[0]")),
                 "the entry has no address, so it listens on 0.0.0.0:1433",
             )
             .step(
                 "verdict",
                 Mark::Decides,
-                Some((service_entry(), ".spec.addresses")),
-                "the entry takes every TCP destination on port 1433, also reports.partner.example, and sends it to its own host",
+                Some((service_entry(), ".spec.ports[0]")),
+                "the entry takes every TCP destination on port 1433, also ledger.example.net, and sends it to its own host",
             )
-            .hop("sidecar", "cloud-platform/etl-6f9c9d5b7-x2x7p", "10.42.3.9:1433", Joint::TupleAndBytes)
-            .hop("gateway", GATEWAY_POD, "198.51.100.10:1433", Joint::Bytes)
+            .hop("sidecar", "cloud-platform/reporting", "10.42.3.9:1433", Joint::TupleAndBytes)
+            .hop("gateway", GATEWAY_POD, "203.0.113.10:1433", Joint::Bytes)
             .expected(through_gateway())
             .moves(9_800, 41_000)
             .seen(2, 360),
-        dwh("cloud-platform/etl-plain")
+        dwh("cloud-platform/web")
             .judged(Verdict::Bypass, Reason::SourceLabels)
             .also(Reason::RegisteredDirect)
             .step(
@@ -328,11 +329,11 @@ pub fn dwh_flows() -> Vec<Arc<Flow>> {
                 Some((virtual_service(), ".spec.tcp[0].match[0].sourceLabels")),
                 "the rule to the gateway wants label egress-gateway-dwh=enabled, this pod has none",
             )
-            .hop("sidecar", "cloud-platform/etl-plain-6f9c9d5b7-x2x7p", "198.51.100.10:1433", Joint::TupleAndBytes)
+            .hop("sidecar", "cloud-platform/web", "203.0.113.10:1433", Joint::TupleAndBytes)
             .expected(without_label)
             .moves(1_100_000, 84_000)
             .seen(12, 840),
-        flow("marketing/report", &format!("{DWH_ADDRESS}:1433"))
+        flow("marketing/campaigns", &format!("{DWH_ADDRESS}:1433"))
             .named(DWH, NameSource::Dns)
             .judged(Verdict::NotVisible, Reason::NotExported)
             .step(
@@ -341,18 +342,18 @@ pub fn dwh_flows() -> Vec<Arc<Flow>> {
                 Some((service_entry(), ".spec.exportTo")),
                 "the entry is exported to . and cloud-platform, not to marketing",
             )
-            .hop("sidecar", "marketing/report-6f9c9d5b7-x2x7p", "198.51.100.10:1433", Joint::TupleAndBytes)
+            .hop("sidecar", "marketing/campaigns", "203.0.113.10:1433", Joint::TupleAndBytes)
             .expected(passthrough())
             .moves(18_000, 900)
             .seen(3, 540),
-        dwh("cloud-platform/etl-uid")
+        dwh("cloud-platform/etl-uid-1337")
             .judged(Verdict::Bypass, Reason::ProxyUid)
             .also(Reason::RoutedViaGateway)
             .leg(Leg::AppUncaptured)
             .step(
                 "verdict",
                 Mark::Decides,
-                Some((pod("etl-uid"), ".spec.containers[0].securityContext.runAsUser")),
+                Some((pod("etl-uid-1337"), ".spec.containers[0].securityContext.runAsUser")),
                 "the process runs as uid 1337, which the redirection leaves alone",
             )
             .expected(through_gateway())
@@ -375,25 +376,25 @@ pub fn dwh_flows() -> Vec<Arc<Flow>> {
             .expected(through_gateway())
             .moves(51_000, 2_000)
             .seen(4, 125),
-        flow("cloud-platform/etl", "203.0.113.80:443")
-            .named("telemetry.vendor.example", NameSource::Sni)
+        flow("cloud-platform/crawler", "203.0.113.66:443")
+            .named("paste.example.org", NameSource::Sni)
             .speaks("tls")
             .judged(Verdict::Unregistered, Reason::Unregistered)
             .step(
                 "verdict",
                 Mark::Decides,
                 Some((ObjectRef::new("ConfigMap", "istio-system", "istio"), ".data.mesh outboundTrafficPolicy.mode")),
-                "no ServiceEntry has telemetry.vendor.example, and ALLOW_ANY lets it pass",
+                "no ServiceEntry has paste.example.org, and ALLOW_ANY lets it pass",
             )
-            .hop("sidecar", "cloud-platform/etl-6f9c9d5b7-x2x7p", "203.0.113.80:443", Joint::TupleAndWindow)
+            .hop("sidecar", "cloud-platform/crawler", "203.0.113.66:443", Joint::TupleAndWindow)
             .expected(nearly_registered())
             .moves(640, 2_200)
             .seen(1, 120),
-        flow("cloud-platform/etl", "203.0.113.81:443")
+        flow("cloud-platform/player", "203.0.113.99:443")
             .judged(Verdict::Udp, Reason::Udp)
             .speaks("udp")
             .leg(Leg::AppUncaptured)
-            .step("verdict", Mark::Decides, None, "UDP is never intercepted")
+            .step("verdict", Mark::Decides, Some((pod("player"), ".spec")), "UDP is never intercepted")
             .with(|f| f.protocol = Transport::Udp)
             .expected(passthrough())
             .moves(80, 4_000)
@@ -405,7 +406,7 @@ pub fn dwh_flows() -> Vec<Arc<Flow>> {
                 "verdict",
                 Mark::Decides,
                 Some((
-                    ObjectRef::new("Pod", "istio-egress-gateway", "static-whitelist-internal-egress-gateway-7d9c5b-k2m9x"),
+                    ObjectRef::new("Pod", "istio-egress-gateway", "static-whitelist-internal-egress-gateway-7c9d5"),
                     ".spec.containers[0]",
                 )),
                 "no route of this gateway leads to 203.0.113.7:8443",
@@ -413,14 +414,14 @@ pub fn dwh_flows() -> Vec<Arc<Flow>> {
             .with(|f| f.source.process = Some(Process { pid: 8812, comm: "curl".into(), uid: 0 }))
             .moves(70, 60)
             .seen(1, 22),
-        dwh("cloud-platform/etl-sidecar-shell")
+        dwh("cloud-platform/debug")
             .judged(Verdict::Bypass, Reason::ProxyContainer)
             .also(Reason::RoutedViaGateway)
             .leg(Leg::AppUncaptured)
             .step(
                 "verdict",
                 Mark::Decides,
-                Some((pod("etl-sidecar-shell"), ".spec.containers[1]")),
+                Some((pod("debug"), ".spec.containers[1]")),
                 "curl dialled out from container istio-proxy, which interception leaves alone",
             )
             .with(|f| f.source.container = Some("istio-proxy".into()))
@@ -505,7 +506,7 @@ fn history() -> Vec<Option<[u64; Class::ALL.len()]>> {
 pub fn world(flows: Vec<Arc<Flow>>) -> World {
     World {
         generation: 1,
-        node: "worker-3".into(),
+        node: "node-1".into(),
         cluster: Some("prod-eu".into()),
         started: ago(3_600),
         now: NOW,
@@ -518,9 +519,24 @@ pub fn world(flows: Vec<Arc<Flow>>) -> World {
     }
 }
 
-/// The session of the `dwh-static-tcp` scenario.
+/// The session of the `dwh-static-tcp` scenario, with its objects.
 pub fn dwh_world() -> World {
-    world(dwh_flows())
+    World { mesh: dwh_mesh(), ..world(dwh_flows()) }
+}
+
+/// The objects of the scenario, as the lab reads them.
+pub fn dwh_mesh() -> Arc<Mesh> {
+    static MESH: OnceLock<Arc<Mesh>> = OnceLock::new();
+    let files = [
+        ("mesh/1-published.yaml", include_str!("../lab/dwh-static-tcp/mesh/1-published.yaml")),
+        ("mesh/2-added.yaml", include_str!("../lab/dwh-static-tcp/mesh/2-added.yaml")),
+        ("mesh/3-pods.yaml", include_str!("../lab/dwh-static-tcp/mesh/3-pods.yaml")),
+    ];
+    let compile = || {
+        let objects = files.iter().flat_map(|(file, text)| parse(file, text).objects).collect();
+        Arc::new(Mesh::compile(objects, &MeshOptions::default()))
+    };
+    Arc::clone(MESH.get_or_init(compile))
 }
 
 /// The same, and nothing is younger than two minutes: nothing on the screen changes but the clock.
@@ -547,7 +563,7 @@ pub fn many(count: u64) -> World {
                 .named(&format!("host-{n}.example"), NameSource::Sni)
                 .step("verdict", Mark::Decides, None, "for the sake of numbers")
                 .moves((n * 7_919) % 100_000, (n * 104_729) % 1_000_000)
-                .seen(n % 40, (n % 4_000) as i64)
+                .seen(n % 40, (n % 4_000).cast_signed())
                 .build(n + 1)
         })
         .collect();

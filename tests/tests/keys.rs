@@ -180,7 +180,7 @@ fn pasted_text_is_not_typed() {
 #[test]
 fn the_first_row_is_the_worst() {
     let mut dashboard = dashboard();
-    assert_eq!(dashboard.selected().as_deref(), Some("cloud-platform/etl-plain emarsyscdi.database.windows.net"));
+    assert_eq!(dashboard.selected().as_deref(), Some("cloud-platform/web emarsyscdi.database.windows.net"));
     let order: Vec<_> = (0..dashboard.ui.listing().len())
         .map(|row| is_problem(dashboard.ui.listing().flow(&dashboard.world, row).expect("row")))
         .collect();
@@ -281,9 +281,9 @@ fn rows_change_places_at_most_once_a_second() {
     for round in 1..=40u64 {
         dashboard.publish(|world| {
             for flow in &mut world.flows {
-                let mut changed = (**flow).clone();
-                changed.sent_per_second = (flow.id.0 * 7_919 * round) % 1_000_003;
-                *flow = Arc::new(changed);
+                let mut moved = (**flow).clone();
+                moved.sent_per_second = (flow.id.0 * 7_919 * round) % 1_000_003;
+                *flow = Arc::new(moved);
             }
         });
         dashboard.wait(Duration::from_millis(100));
@@ -314,10 +314,10 @@ fn pause_keeps_the_view_and_not_the_clock_of_the_capture() {
     dashboard.publish(|world| world.flows.clear());
     dashboard.wait(Duration::from_secs(5));
     let shown = dashboard.text();
-    assert!(shown.contains("PAUSED") && shown.contains("14:02:31") && shown.contains("etl-plain"), "{shown}");
+    assert!(shown.contains("PAUSED") && shown.contains("14:02:31") && shown.contains("cloud-platform/web"), "{shown}");
     dashboard.keys("p");
     let shown = dashboard.text();
-    assert!(shown.contains("LIVE") && shown.contains("14:02:36") && !shown.contains("etl-plain  "), "{shown}");
+    assert!(shown.contains("LIVE") && shown.contains("14:02:36") && !shown.contains("cloud-platform/web "), "{shown}");
 }
 
 #[test]
@@ -332,9 +332,9 @@ fn an_explained_flow_stays_explained_when_it_leaves_the_world() {
 #[test]
 fn the_next_problem_is_found_and_the_end_is_told() {
     let mut dashboard = dashboard();
-    let problems = dashboard.world.flows.iter().filter(|f| is_problem(f)).count();
+    let expected = dashboard.world.flows.iter().filter(|f| is_problem(f)).count();
     let first = dashboard.selected();
-    for _ in 1..problems {
+    for _ in 1..expected {
         dashboard.keys("n");
         assert_eq!(dashboard.ui.toast, None);
     }

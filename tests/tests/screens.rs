@@ -1,5 +1,7 @@
 //! What the screens say, at the sizes and in the looks that people have.
 
+#![expect(clippy::print_stdout, reason = "tests print what they measured")]
+
 use std::time::Duration;
 
 use crossterm::event::KeyCode;
@@ -83,6 +85,11 @@ fn explain_what_nearly_applied() {
 #[test]
 fn explain_what_could_not_be_judged() {
     snapshot("explain-unknown", &worlds::dwh_world(), "jjjjjjjjj\n");
+}
+
+#[test]
+fn the_object_at_the_deciding_line() {
+    snapshot("yaml", &worlds::dwh_world(), "y");
 }
 
 #[test]
@@ -257,7 +264,7 @@ fn a_key_press_is_cheap_with_fifty_thousand_flows() {
     use rustix::time::{ClockId, clock_gettime};
     let used = || {
         let t = clock_gettime(ClockId::ThreadCPUTime);
-        Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+        Duration::new(t.tv_sec.unsigned_abs(), u32::try_from(t.tv_nsec).unwrap_or(0))
     };
     let measure = |count: u64| {
         let mut dashboard = Dashboard::new(worlds::many(count), (200, 60), Theme::Dark, false);
@@ -276,7 +283,7 @@ fn a_key_press_is_cheap_with_fifty_thousand_flows() {
                     _ => dashboard.key(KeyCode::Char('S')),
                 };
                 dashboard.draw();
-                used() - before
+                used().saturating_sub(before)
             })
             .collect();
         times.sort();

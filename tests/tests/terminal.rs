@@ -1,5 +1,7 @@
 //! The dashboard in a real pseudo-terminal: whatever ends it, the terminal is the shell's again.
 
+#![expect(clippy::print_stdout, reason = "tests print what they measured")]
+
 use std::process::{Command, Stdio};
 use std::time::Duration;
 

@@ -39,7 +39,7 @@ async fn main() -> ExitCode {
     source.abort();
     match result {
         Ok(Quit::User) => ExitCode::SUCCESS,
-        Ok(Quit::Signal(number)) => ExitCode::from(128 + number as u8),
+        Ok(Quit::Signal(number)) => ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX)),
         Ok(Quit::SourceEnded) => {
             tui::term::last_words("error: the source ended");
             ExitCode::from(3)

@@ -367,7 +367,7 @@ fn certainty(out: &mut Ladder<'_>, flow: &Flow, world: &World, ui: &Ui) {
         Some(Certainty::NeedsL7) => missing.push("path or headers, which would decide".to_owned()),
         Some(Certainty::NeedsDns) => missing.push("what a name resolves to, which would decide".to_owned()),
         Some(Certainty::EnvoyFilterTainted) => {
-            guessed.push("the configuration: an EnvoyFilter may change it".to_owned())
+            guessed.push("the configuration: an EnvoyFilter may change it".to_owned());
         }
         None => {}
     }
@@ -409,7 +409,7 @@ fn panes(width: u16, height: u16) -> Panes {
             steps: Steps::Full,
         };
     }
-    let below = if room >= 16 { (room * 2 / 5).clamp(7, 16) } else { 0 };
+    let below = if room >= 16 { (room / 2).clamp(7, 18) } else { 0 };
     let above = room - below;
     // What the lower pane says of the selected step need not stand in the ladder.
     let steps = if below > 0 { Steps::OneLine } else { Steps::Full };

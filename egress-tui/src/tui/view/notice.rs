@@ -22,7 +22,7 @@ pub fn lines(world: &World, ui: &Ui, look: &Look, width: u16, most: usize) -> Ve
         let left = world.incomplete.len() - i;
         let room = most - out.len();
         if room <= 1 && left > 1 && i > 0 {
-            out.push(format!("and {} more · egress-tui snapshot -o json lists all under incomplete", left));
+            out.push(format!("and {left} more: egress-tui snapshot -o json lists all under incomplete"));
             break;
         }
         let keep = if left > 1 { room - 1 } else { room };

@@ -47,8 +47,14 @@ impl Text {
     }
 }
 
-fn written(_world: &World, _object: &ObjectRef, _field: Option<&ArcStr>) -> Option<Written> {
-    None
+fn written(world: &World, object: &ObjectRef, field: Option<&ArcStr>) -> Option<Written> {
+    let (text, file, first) = world.mesh.object_text(object)?;
+    let line = field.and_then(|field| world.mesh.field_line(object, field)).map(|line| line as usize);
+    let first = (first as usize).max(1);
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let at = line.and_then(|line| line.checked_sub(first)).filter(|at| *at < lines.len());
+    let place = if file.is_empty() { world.coverage.mesh.place.to_string() } else { file.to_string() };
+    Some(Written { place, first, lines, at })
 }
 
 /// Draws the pane of one item.
@@ -69,7 +75,7 @@ pub fn draw(pen: &mut Pen<'_>, item: &Item<'_>, items: &[Item<'_>], text: Option
         }
         return;
     };
-    for line in pen::wrap(&object.to_string(), usize::from(room), 2, pen.look) {
+    for line in pen::wrap(&object.to_string(), usize::from(room), if pen.height() > 12 { 2 } else { 1 }, pen.look) {
         pen.text(1, y, room, &line, header);
         y += 1;
     }
@@ -159,16 +165,17 @@ pub fn draw_yaml(pen: &mut Pen<'_>, yaml: &Yaml, text: Option<&Text>) {
     let palette = &pen.look.palette;
     let (header, dim) = (palette.header, palette.dim);
     let width = pen.width();
-    let field = yaml.field.as_ref().map_or("", ArcStr::as_str);
-    let object = yaml.object.to_string();
-    pen.pieces(1, 0, width.saturating_sub(2), [(&*object, header), ("  ", dim), (field, dim)]);
+    let written = text.and_then(|t| t.written.as_ref());
+    let place = written.map_or_else(String::new, |w| format!("{}:{}", w.place, w.first + w.at.unwrap_or(0)));
+    let beside = (pen::cells(&place, pen.look) as u16).min(width / 2);
+    pen.middle(1, 0, width.saturating_sub(beside + 4), &yaml.object.to_string(), header);
+    pen.right(0, 0, width.saturating_sub(1), &place, dim);
     pen.rule(1);
     let mut pen = pen.within(0, 2, width, pen.height().saturating_sub(2));
-    match text.and_then(|t| t.written.as_ref()) {
-        Some(text) => body(&mut pen, text, yaml.top.min(text.lines.len().saturating_sub(1))),
-        None => {
-            let kept = "the text of this object is not kept: it was inferred, or it is gone";
-            pen.text(1, 1, width.saturating_sub(2), kept, dim);
-        }
-    }
+    let Some(written) = written else {
+        let kept = "no text: this object was not read from the mesh, or it is gone";
+        pen.text(1, 1, width.saturating_sub(2), kept, dim);
+        return;
+    };
+    body(&mut pen, written, yaml.top.min(written.lines.len().saturating_sub(1)));
 }

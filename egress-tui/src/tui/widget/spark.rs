@@ -56,7 +56,7 @@ fn height(value: u64, peak: u64) -> usize {
         return 0;
     }
     let share = (1.0 + value as f64).ln() / (1.0 + peak as f64).ln();
-    ((share * 7.0).ceil() as usize).clamp(1, 7)
+    (1..7u8).find(|step| share * 7.0 <= f64::from(*step)).map_or(7, usize::from)
 }
 
 /// The same as text, for tests and for people who copy a screen.
