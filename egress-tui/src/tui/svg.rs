@@ -82,7 +82,7 @@ pub fn render(buffer: &Buffer, title: &str) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
          role=\"img\" aria-label=\"{title}\">\n<title>{title}</title>\n\
          <rect width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"{BACKGROUND}\"/>\n\
-         <g font-family=\"ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace\" font-size=\"14\" xml:space=\"preserve\">\n",
+         <g font-family=\"ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace\" font-size=\"14\">\n",
         title = escape(title)
     );
     for y in 0..area.height {
@@ -96,9 +96,15 @@ pub fn render(buffer: &Buffer, title: &str) -> String {
                     "<rect x=\"{left}\" y=\"{top}\" width=\"{long}\" height=\"{HEIGHT}\" fill=\"{bg}\"/>"
                 );
             }
-            if text.trim().is_empty() {
+            // Blanks at the ends are not drawn, and those inside are kept by every renderer.
+            let shown = text.trim();
+            if shown.is_empty() {
                 continue;
             }
+            let skipped = text.width() - text.trim_start().width();
+            let left = tenths(MARGIN * 10 + (u32::from(x) + skipped as u32) * TENTHS);
+            let long = tenths(shown.width() as u32 * TENTHS);
+            let shown = escape(shown).replace(' ', "\u{a0}");
             let mut style = String::new();
             for (modifier, attribute) in [
                 (Modifier::BOLD, " font-weight=\"bold\""),
@@ -113,10 +119,9 @@ pub fn render(buffer: &Buffer, title: &str) -> String {
             }
             let _ = writeln!(
                 out,
-                "<text x=\"{left}\" y=\"{}\" textLength=\"{long}\" fill=\"{}\"{style}>{}</text>",
+                "<text x=\"{left}\" y=\"{}\" textLength=\"{long}\" lengthAdjust=\"spacingAndGlyphs\" fill=\"{}\"{style}>{shown}</text>",
                 top + 13,
                 ink.fg,
-                escape(&text)
             );
         }
     }
