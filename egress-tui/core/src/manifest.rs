@@ -509,7 +509,8 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
         for i in 1..10 {
             let list = vec![format!("*a{}", i - 1); 10].join(",");
-            bomb.push_str(&format!("a{i}: &a{i} [{list}]\n"));
+            let line = format!("a{i}: &a{i} [{list}]\n");
+            bomb.push_str(&line);
         }
         let m = parse("f", &bomb);
         assert!(m.objects.is_empty() && m.problems[0].says.contains("aliases"), "{:?}", m.problems);

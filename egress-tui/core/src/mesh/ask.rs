@@ -9,7 +9,7 @@ use crate::mesh::chain::{Block, Picked};
 use crate::mesh::decide::{Walk, Wire, Wrapped};
 use crate::mesh::gateway::MergedGateway;
 use crate::mesh::miss::Near;
-use crate::mesh::object::L4Rule;
+use crate::mesh::object::{HttpAction, HttpRule, L4Rule, Route};
 use crate::mesh::proxy::Proxy;
 use crate::mesh::registry::Upstream;
 use crate::mesh::route::without_port;
@@ -196,6 +196,24 @@ impl Mesh {
         };
         let Some((at, path)) = found else { return (vs.meta.object.clone(), ".spec".into()) };
         (vs.object_of(&at), path.unwrap_or(at.path))
+    }
+
+    /// Object and path of one destination of a rule.
+    pub(crate) fn destination_field(&self, picked: Picked, place: u16) -> (ObjectRef, ArcStr) {
+        let vs = self.index.virtual_services.get(picked.id);
+        let rule = picked.rule as usize;
+        let (at, routes): (_, &[Route]) = match picked.block {
+            Block::Http => match vs.http.get(rule) {
+                Some(HttpRule { at, action: HttpAction::Route(routes), .. }) => (Some(at), routes),
+                other => (other.map(|r| &r.at), &[]),
+            },
+            Block::Tls => vs.tls.get(rule).map_or((None, &[]), |r| (Some(&r.at), &r.routes)),
+            Block::Tcp => vs.tcp.get(rule).map_or((None, &[]), |r| (Some(&r.at), &r.routes)),
+        };
+        match (at, routes.get(place as usize)) {
+            (Some(at), Some(route)) => (vs.object_of(at), route.path.clone()),
+            _ => self.rule_field(picked),
+        }
     }
 
     /// Object and field of the outbound policy that applies.

@@ -27,7 +27,7 @@ impl Mesh {
                 let says = "the pod uses the node's network: no interception is set up there".to_owned();
                 return Some(because(Reason::HostNetwork, Some(".spec.hostNetwork".into()), says));
             }
-            ProxyKind::None | ProxyKind::Proxyless | ProxyKind::Ztunnel => return Some(self.no_proxy(pod)),
+            ProxyKind::None | ProxyKind::Proxyless | ProxyKind::Ztunnel => return Some(no_proxy(pod)),
             ProxyKind::Gateway | ProxyKind::Waypoint => {
                 let says = "nothing intercepts what a gateway's pod opens itself".to_owned();
                 return Some(because(Reason::ProxyContainer, Some(".spec.containers".into()), says));
@@ -41,24 +41,6 @@ impl Mesh {
             return None;
         }
         self.sidecar_rules(call, pod)
-    }
-
-    fn no_proxy(&self, pod: &Pod) -> Uncaptured {
-        let namespace = crate::id::ObjectRef::new("Namespace", "", pod.name.namespace.clone());
-        let (reason, says) = if pod.enrolled {
-            (Reason::NoProxy, "the pod has no proxy although its namespace or labels ask for one".to_owned())
-        } else {
-            (Reason::OutsideMesh, "neither the namespace nor the pod asks for a proxy".to_owned())
-        };
-        let inject = pod.label("sidecar.istio.io/inject").is_some();
-        let (object, field): (_, ArcStr) = if inject {
-            (pod.object.clone(), ".metadata.labels[\"sidecar.istio.io/inject\"]".into())
-        } else if pod.enrolled {
-            (pod.object.clone(), ".spec.containers".into())
-        } else {
-            (namespace, ".metadata.labels".into())
-        };
-        Uncaptured { reason, object: Some(object), field: Some(field), says }
     }
 
     /// The rules in the order in which they are programmed.
@@ -179,4 +161,22 @@ fn has_ip(list: &str, ip: IpAddr) -> bool {
     list.split(',')
         .map(str::trim)
         .any(|r| r == "*" || r.parse::<IpNet>().is_ok_and(|n| n.contains(&ip)) || r.parse::<IpAddr>() == Ok(ip))
+}
+
+fn no_proxy(pod: &Pod) -> Uncaptured {
+    let namespace = crate::id::ObjectRef::new("Namespace", "", pod.name.namespace.clone());
+    let (reason, says) = if pod.enrolled {
+        (Reason::NoProxy, "the pod has no proxy although its namespace or labels ask for one".to_owned())
+    } else {
+        (Reason::OutsideMesh, "neither the namespace nor the pod asks for a proxy".to_owned())
+    };
+    let inject = pod.label("sidecar.istio.io/inject").is_some();
+    let (object, field): (_, ArcStr) = if inject {
+        (pod.object.clone(), ".metadata.labels[\"sidecar.istio.io/inject\"]".into())
+    } else if pod.enrolled {
+        (pod.object.clone(), ".spec.containers".into())
+    } else {
+        (namespace, ".metadata.labels".into())
+    };
+    Uncaptured { reason, object: Some(object), field: Some(field), says }
 }

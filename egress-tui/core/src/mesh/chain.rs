@@ -164,7 +164,6 @@ pub(crate) struct Chains {
     /// Chains without networks.
     everywhere: BySni,
     has_sni: bool,
-    has_http: bool,
 }
 
 impl Chains {
@@ -176,7 +175,6 @@ impl Chains {
             groups: Vec::new(),
             everywhere: BySni::default(),
             has_sni: list.iter().any(|c| !c.sni.is_empty()),
-            has_http: list.iter().any(|c| c.http_only),
             list,
         };
         for n in 0..out.list.len() as u32 {
@@ -191,15 +189,15 @@ impl Chains {
             self.default = Some(n);
             return;
         }
-        let nets: Vec<IpNet> = chain.networks().collect();
-        if nets.is_empty() {
+        let networks: Vec<IpNet> = chain.networks().collect();
+        if networks.is_empty() {
             add(&mut self.everywhere, n, chain);
         }
-        for net in nets {
+        for network in networks {
             let next = self.groups.len() as u32;
-            let group = match net {
-                IpNet::V4(net) => *self.v4.entry(net).or_insert(next),
-                IpNet::V6(net) => *self.v6.entry(net).or_insert(next),
+            let group = match network {
+                IpNet::V4(v4) => *self.v4.entry(v4).or_insert(next),
+                IpNet::V6(v6) => *self.v6.entry(v6).or_insert(next),
             };
             if group == next {
                 self.groups.push(BySni::default());
@@ -232,21 +230,6 @@ impl Chains {
             left.retain(|c| c.http_only == http && c.mesh_only == mesh);
         }
         left.first().copied().or(self.default.as_ref().map(|n| &self.list[*n as usize]))
-    }
-
-    /// Some chain depends on the server name.
-    pub(crate) fn needs_sni(&self) -> bool {
-        self.has_sni
-    }
-
-    /// Some chain takes plaintext HTTP only.
-    pub(crate) fn needs_bytes(&self) -> bool {
-        self.has_http
-    }
-
-    /// The chain that takes what no other one does.
-    pub(crate) fn default(&self) -> Option<&Chain> {
-        self.default.as_ref().map(|n| &self.list[*n as usize])
     }
 }
 

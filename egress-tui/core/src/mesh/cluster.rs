@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use arcstr::ArcStr;
 
+use crate::id::ObjectRef;
+
 use crate::mesh::chain::Cluster;
 use crate::mesh::host;
 use crate::mesh::index::Index;
@@ -58,13 +60,11 @@ pub(crate) enum Wrap {
 /// A cluster that exists.
 #[derive(Debug)]
 pub(crate) struct Known<'a> {
-    pub(crate) id: UpstreamId,
     pub(crate) upstream: &'a Upstream,
-    pub(crate) port: &'a Port,
     pub(crate) dial: Dial,
     pub(crate) wrap: Wrap,
-    /// The DestinationRule, and the path of the TLS settings in it.
-    pub(crate) rule: Option<(&'a Merged, ArcStr)>,
+    /// The DestinationRule that has a policy for it, and the path of that policy.
+    pub(crate) rule: Option<(ObjectRef, ArcStr)>,
 }
 
 /// The cluster, as the proxy has it.
@@ -84,27 +84,23 @@ pub(crate) fn find<'a>(index: &'a Index, proxy: &'a Proxy, cluster: &Cluster) ->
         {
             return Err(Missing::Port(scoped.id));
         }
-        return Ok(Known {
-            id: scoped.id,
-            upstream: owner,
-            port,
-            dial: Dial::Dynamic,
-            wrap: Wrap::Nothing,
-            rule: None,
-        });
+        return Ok(Known { upstream: owner, dial: Dial::Dynamic, wrap: Wrap::Nothing, rule: None });
     }
     let rule = index.destination_rules.find(proxy.namespace(), &proxy.key.labels, upstream);
-    let subset = if cluster.subset.is_empty() {
+    let found = if cluster.subset.is_empty() {
         None
     } else {
-        let found = rule.and_then(|r| r.subsets.iter().find(|(_, s)| s.name == cluster.subset));
-        Some(&found.ok_or(Missing::Subset(scoped.id))?.1)
+        let named = rule.and_then(|r| r.subsets.iter().find(|(_, s)| s.name == cluster.subset));
+        Some(named.ok_or(Missing::Subset(scoped.id))?)
     };
     let top = rule.and_then(|r| r.policy.as_ref());
+    let subset = found.map(|(_, s)| s);
     let policy = effective(top, subset, cluster.port);
     let dial = dial(index, proxy, upstream, port, subset, &policy).ok_or(Missing::Names(scoped.id))?;
     let wrap = wrap(index, proxy, upstream, port, cluster, &policy, rule.is_some_and(Merged::has_selector), &dial);
-    Ok(Known { id: scoped.id, upstream: owner, port, dial, wrap, rule: rule.map(|r| (r, policy.path)) })
+    let from = if policy.of_subset { found.map(|(n, _)| *n) } else { rule.and_then(|r| r.from.first().copied()) };
+    let object = from.map(|n| index.destination_rules.list[n as usize].meta.object.clone());
+    Ok(Known { upstream: owner, dial, wrap, rule: object.filter(|_| policy.tls.is_some()).map(|o| (o, policy.path)) })
 }
 
 /// TLS settings and balancer for a port and subset.
@@ -112,6 +108,8 @@ struct Effective<'a> {
     tls: Option<&'a TlsSettings>,
     passthrough: bool,
     path: ArcStr,
+    /// The path is one of a subset's policy.
+    of_subset: bool,
 }
 
 /// Settings of a port replace those of the whole; a subset's replace one by one, except where it has settings of the port
@@ -121,7 +119,7 @@ fn effective<'a>(top: Option<&'a Policy>, subset: Option<&'a Subset>, port: u16)
         let own = policy.and_then(|p| p.ports.iter().find(|(n, _)| *n == port)).map(|(_, p)| p);
         (own.or(policy), own.is_some())
     };
-    let (mut tls, mut passthrough, mut path) = (None, None, ArcStr::new());
+    let (mut tls, mut passthrough, mut path, mut of_subset) = (None, None, ArcStr::new(), false);
     if let (Some(policy), _) = of_port(top) {
         tls = policy.tls.as_ref();
         passthrough = policy.passthrough;
@@ -131,12 +129,13 @@ fn effective<'a>(top: Option<&'a Policy>, subset: Option<&'a Subset>, port: u16)
         if policy.tls.is_some() || level {
             tls = policy.tls.as_ref();
             path = policy.path.clone();
+            of_subset = true;
         }
         if policy.passthrough.is_some() || level {
             passthrough = policy.passthrough;
         }
     }
-    Effective { tls, passthrough: passthrough.unwrap_or(false), path }
+    Effective { tls, passthrough: passthrough.unwrap_or(false), path, of_subset }
 }
 
 fn dial(

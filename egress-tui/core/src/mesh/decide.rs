@@ -70,6 +70,8 @@ struct Chooser<'c> {
     authority: Option<&'c str>,
     http: bool,
     missing: u16,
+    /// Place of the destination among those of the rule.
+    place: u16,
 }
 
 impl Walk<'_> {
@@ -111,7 +113,7 @@ impl Walk<'_> {
         };
         let mut out = match &chain.action {
             Action::Tcp(clusters) => {
-                let chooser = Chooser { rule: chain.origin.rule, authority: None, http: false, missing: 503 };
+                let chooser = Chooser { rule: chain.origin.rule, authority: None, http: false, missing: 503, place: 0 };
                 self.weighted(clusters, wire, chooser)
             }
             _ if wire.tls != Wrapped::Plain || !wire.http => {
@@ -192,7 +194,7 @@ impl Walk<'_> {
         }
         let mut out = match &chain.action {
             Action::Tcp(clusters) => {
-                let chooser = Chooser { rule: chain.origin.rule, authority: None, http: false, missing: 503 };
+                let chooser = Chooser { rule: chain.origin.rule, authority: None, http: false, missing: 503, place: 0 };
                 self.weighted(clusters, &wire, chooser)
             }
             Action::Routes | Action::OwnRoutes(_) => not_found("no route table"),
@@ -340,8 +342,13 @@ impl Walk<'_> {
     }
 
     fn route(&self, route: &HttpRoute, wire: &Wire<'_>) -> Expected {
-        let chooser =
-            Chooser { rule: route.rule, authority: route.authority.as_deref(), http: true, missing: route.missing };
+        let chooser = Chooser {
+            rule: route.rule,
+            authority: route.authority.as_deref(),
+            http: true,
+            missing: route.missing,
+            place: 0,
+        };
         let mut out = match &route.target {
             Target::Clusters(clusters) => return self.weighted(clusters, wire, chooser),
             Target::Answer(500) => {
@@ -380,10 +387,10 @@ impl Walk<'_> {
         let Some(first) = clusters.first() else {
             return broken(Reason::DestinationMissing, "the route has no destination");
         };
-        let mut out = self.to_cluster(&first.cluster, wire, chooser);
+        let mut out = self.to_cluster(&first.cluster, wire, Chooser { place: first.place, ..chooser });
         self.routed(&mut out, chooser.rule, Some(first));
         for other in clusters.iter().skip(1) {
-            let next = self.to_cluster(&other.cluster, wire, chooser);
+            let next = self.to_cluster(&other.cluster, wire, Chooser { place: other.place, ..chooser });
             Self::start_alternatives(&mut out);
             out.alternatives.extend(next.cluster);
             out.alternative_outcomes.push(next.outcome);
@@ -398,9 +405,12 @@ impl Walk<'_> {
     fn routed(&self, out: &mut Expected, rule: Option<Picked>, chosen: Option<&Weighted>) {
         let Some(rule) = rule else { return };
         let (object, field) = self.mesh.rule_field(rule);
-        let to = chosen.map_or_else(String::new, |c| format!(" to {}", c.cluster));
-        out.because
-            .insert(0, Step::new("route", Mark::Ok, format!("the rule leads{to}")).by(object.clone(), field.clone()));
+        let says = match chosen {
+            Some(c) if c.weight > 0 => format!("the rule leads to {} (weight {})", c.cluster, c.weight),
+            Some(c) => format!("the rule leads to {}", c.cluster),
+            None => "the rule applies".to_owned(),
+        };
+        out.because.insert(0, Step::new("route", Mark::Ok, says).by(object.clone(), field.clone()));
         out.routed = Some((object, field));
     }
 
@@ -431,7 +441,7 @@ impl Walk<'_> {
             PolicyMode::AllowAny | PolicyMode::AllowAnyDynamicDns => {
                 if let Some((host, subset, port)) = &scope.policy.proxy {
                     let cluster = Cluster { host: host.clone(), subset: subset.clone(), port: port.unwrap_or(0) };
-                    let chooser = Chooser { rule: None, authority: None, http: in_http, missing: 503 };
+                    let chooser = Chooser { rule: None, authority: None, http: in_http, missing: 503, place: 0 };
                     let mut out = self.to_cluster(&cluster, wire, chooser);
                     out.reasons.push(Reason::EgressProxy);
                     out.because.insert(0, step("outboundTrafficPolicy sends what is unknown to a proxy"));
@@ -499,7 +509,7 @@ impl Walk<'_> {
         out.cluster = Some(name);
         out.response = chooser.http.then_some(chooser.missing);
         if let Some(rule) = chooser.rule {
-            let (object, field) = self.mesh.rule_field(rule);
+            let (object, field) = self.mesh.destination_field(rule, chooser.place);
             if let Some(step) = out.because.first_mut() {
                 *step = step.clone().by(object, field);
             }
@@ -546,6 +556,14 @@ impl Walk<'_> {
             Step::new("gateway", Mark::Ok, format!("{service} is a gateway"))
                 .by(upstream.object.clone(), ".spec.selector"),
         );
+        if let Some((object, field)) = &known.rule {
+            let says = match &known.wrap {
+                Wrap::Nothing | Wrap::Automatic(_) => "the way to the gateway is not wrapped in TLS".to_owned(),
+                Wrap::Tls(sni) => format!("the way to the gateway is wrapped in TLS, server name \"{sni}\""),
+                Wrap::IstioMutual(sni) => format!("the way to the gateway is wrapped in mTLS, server name \"{sni}\""),
+            };
+            out.because.push(Step::new("tls", Mark::Ok, says).by(object.clone(), field.clone()));
+        }
         if self.depth < HOPS {
             out.leg2 = self.second_leg(known, wire, chooser, pods).map(Box::new);
         }
@@ -570,7 +588,6 @@ impl Walk<'_> {
             next.host = Some(Cow::Owned(authority.to_ascii_lowercase()));
         }
         match &known.wrap {
-            Wrap::Nothing => {}
             Wrap::Tls(sni) => {
                 next.tls = Wrapped::InTls;
                 next.sni = Cow::Owned(sni.to_string());
@@ -583,7 +600,7 @@ impl Walk<'_> {
                 next.tls = Wrapped::InMeshTls;
                 next.sni = Cow::Owned(sni.to_string());
             }
-            Wrap::Automatic(_) => {}
+            Wrap::Nothing | Wrap::Automatic(_) => {}
         }
         let proxy = self.mesh.proxy(pod)?;
         Some(Walk { mesh: self.mesh, proxy, pod, depth: self.depth + 1 }.at_gateway(&next))

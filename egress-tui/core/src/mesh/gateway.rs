@@ -258,7 +258,7 @@ impl<'a> Merging<'a> {
             binds.push(server.bind.clone());
         }
         if let Some(group) = self.group(port, protocol, &server.bind) {
-            group.servers.push(id)
+            group.servers.push(id);
         } else {
             let table = None;
             self.groups.push(Group { port, protocol, bind: server.bind.clone(), table, servers: vec![id] });
@@ -570,7 +570,7 @@ fn route_table(index: &Index, proxy: &Proxy, servers: &[ServerId]) -> RouteTable
         // catch-all routes go to the end (SortVHostRoutes)
         let (last, mut first): (Vec<_>, Vec<_>) = routes.into_iter().partition(route::HttpRoute::catches_all);
         first.extend(last);
-        table.push(VirtualHost { name: name.clone(), routes: first.into(), upstream: None, redirects }, [name]);
+        table.push(VirtualHost { routes: first.into(), upstream: None, redirects }, [name]);
     }
     table
 }

@@ -95,11 +95,6 @@ impl<V> HostMap<V> {
         }
     }
 
-    /// The value of this exact name.
-    pub(crate) fn exact(&self, name: &str) -> Option<&V> {
-        self.exact.get(name)
-    }
-
     /// The value of the longest wildcard that holds all of `name` (a name, or a pattern).
     pub(crate) fn wildcard(&self, name: &str) -> Option<&V> {
         let name = name.strip_prefix('*').unwrap_or(name);
@@ -135,11 +130,6 @@ impl<V> HostMap<V> {
         for (_, value) in self.odd.iter().filter(|(suffix, _)| name.ends_with(suffix.as_str())) {
             f(value);
         }
-    }
-
-    /// Nothing in it.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.suffix.is_empty() && self.odd.is_empty()
     }
 }
 

@@ -149,21 +149,21 @@ pub(crate) fn sort(objects: Vec<RawObject>) -> Sorted {
             .then_with(|| place(&a.2).cmp(&place(&b.2)))
             .then_with(|| a.2.value.to_string().cmp(&b.2.value.to_string()))
     });
-    let (mut raw, mut names): (Vec<RawObject>, Vec<ObjectRef>) = (Vec::new(), Vec::new());
+    let (mut kept, mut refs): (Vec<RawObject>, Vec<ObjectRef>) = (Vec::new(), Vec::new());
     let mut last: Option<(ObjectRef, String)> = None;
     for (object, version, item) in named {
         let key = (object.clone(), group(&version).to_owned());
         if last.as_ref() == Some(&key) {
-            if raw.last().is_some_and(|known| known.value != item.value) {
+            if kept.last().is_some_and(|known| known.value != item.value) {
                 problems.push(told(Some(object), "", &item, "stands in the input more than once; another one counts"));
             }
             continue;
         }
         last = Some(key);
-        raw.push(item);
-        names.push(object);
+        kept.push(item);
+        refs.push(object);
     }
-    Sorted { raw, names, problems }
+    Sorted { raw: kept, names: refs, problems }
 }
 
 fn told(object: Option<ObjectRef>, field: &str, raw: &RawObject, says: &str) -> Problem {
@@ -176,9 +176,9 @@ impl Objects {
     pub(crate) fn read(sorted: &mut Sorted) -> Self {
         let mut out = Self::default();
         let mut problems = Vec::new();
-        for (n, (raw, object)) in sorted.raw.iter().zip(&sorted.names).enumerate() {
+        for (raw, object) in sorted.raw.iter().zip(&sorted.names) {
             let notes = RefCell::new(Vec::new());
-            out.read_one(object, n as u32, raw, &notes);
+            out.read_one(object, raw, &notes);
             for Note { field, says } in notes.into_inner() {
                 let line = manifest::field_line(&raw.origin, &field).unwrap_or(raw.origin.line);
                 let file = raw.origin.file.clone();
@@ -189,10 +189,10 @@ impl Objects {
         out
     }
 
-    fn read_one(&mut self, object: &ObjectRef, n: u32, raw: &RawObject, notes: &RefCell<Vec<Note>>) {
+    fn read_one(&mut self, object: &ObjectRef, raw: &RawObject, notes: &RefCell<Vec<Note>>) {
         let api = raw.value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
         let at = At::root(&raw.value, notes);
-        let meta = || Meta::read(object.clone(), n, &at);
+        let meta = || Meta::read(object.clone(), &at);
         match (group(api), object.kind.as_str()) {
             ("networking.istio.io", "ServiceEntry") => self.entries.push(ServiceEntry::read(meta(), &at)),
             ("networking.istio.io", "WorkloadEntry") => self.workloads.push(WorkloadEntry::read(meta(), &at)),

@@ -79,11 +79,6 @@ impl Inside {
         out.extend(self.endpoints.get(&ip).into_iter().flatten().copied());
         out
     }
-
-    /// Some entry lists the address (not a range) as its own.
-    pub(crate) fn is_entry(&self, ip: IpAddr) -> bool {
-        self.entries.contains_key(&ip)
-    }
 }
 
 /// Services of the cluster's DNS.

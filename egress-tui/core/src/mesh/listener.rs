@@ -125,7 +125,7 @@ impl Building<'_> {
         }
         for scoped in &egress.services {
             let upstream = self.index.registry.get(scoped.id);
-            self.add(Adding { egress, scoped, upstream, protocol, bind, of_pod: false });
+            self.add(&Adding { egress, scoped, upstream, protocol, bind, of_pod: false });
         }
     }
 
@@ -146,18 +146,18 @@ impl Building<'_> {
                 && self.proxy.address(upstream) == Address::Any
                 && (port.protocol.is_tcp() || port.protocol == Protocol::Auto);
             if !by_endpoint {
-                self.add(adding);
+                self.add(&adding);
                 continue;
             }
             let reach: Vec<_> = self.index.registry.reach(upstream, port).collect();
             if !upstream.kubernetes && reach.is_empty() && upstream.selector.is_none() {
-                self.add(adding);
+                self.add(&adding);
                 continue;
             }
             // one listener for each endpoint that has an address, ready or not
             for endpoint in reach {
                 if let ReachAddress::Ip(ip) = endpoint.address {
-                    self.add(Adding { bind: Some(Bind::Ip(ip)), of_pod: true, ..adding });
+                    self.add(&Adding { bind: Some(Bind::Ip(ip)), of_pod: true, ..adding });
                 }
             }
         }
@@ -172,8 +172,8 @@ impl Building<'_> {
     }
 
     /// Adds an upstream to the listener of its address, by the rules of conflicts (`buildSidecarOutboundListener`).
-    fn add(&mut self, adding: Adding<'_>) {
-        let Adding { upstream, protocol, .. } = adding;
+    fn add(&mut self, adding: &Adding<'_>) {
+        let Adding { upstream, protocol, .. } = *adding;
         if upstream.resolution == Resolution::Alias || protocol == Protocol::Udp {
             return;
         }
@@ -196,7 +196,7 @@ impl Building<'_> {
         let mut listener_protocol = protocol;
         let mut conflict = Conflict::None;
         let chains = if protocol == Protocol::HttpProxy {
-            vec![self.http_chain(&adding, bind, false)]
+            vec![Self::http_chain(adding, bind, false)]
         } else if http {
             match known {
                 Some(known) if known.is_tcp() => conflict = Conflict::HttpOverTcp,
@@ -207,7 +207,7 @@ impl Building<'_> {
                 // beside it what is not HTTP passes, so it counts as one that looks at the bytes
                 listener_protocol = Protocol::Auto;
             }
-            vec![self.http_chain(&adding, bind, bind == Bind::Any)]
+            vec![Self::http_chain(adding, bind, bind == Bind::Any)]
         } else if protocol.is_tcp() {
             conflict = match known {
                 None => Conflict::None,
@@ -215,7 +215,7 @@ impl Building<'_> {
                 Some(known) if known.is_tcp() => Conflict::TcpOverTcp,
                 Some(_) => Conflict::TcpOverAuto,
             };
-            self.tcp_chains(&adding, bind, &cidrs)
+            self.tcp_chains(adding, bind, &cidrs)
         } else {
             conflict = match known {
                 None => Conflict::None,
@@ -223,8 +223,8 @@ impl Building<'_> {
                 Some(known) if known.is_tcp() => Conflict::AutoOverTcp,
                 Some(_) => return,
             };
-            let mut chains = self.tcp_chains(&adding, bind, &cidrs);
-            chains.push(self.http_chain(&adding, bind, true));
+            let mut chains = self.tcp_chains(adding, bind, &cidrs);
+            chains.push(Self::http_chain(adding, bind, true));
             chains
         };
         if known.is_some_and(|known| conflict != Conflict::None && server_first(protocol, known)) {
@@ -244,7 +244,7 @@ impl Building<'_> {
         }
     }
 
-    fn http_chain(&self, adding: &Adding<'_>, bind: Bind, inspect: bool) -> Chain {
+    fn http_chain(adding: &Adding<'_>, bind: Bind, inspect: bool) -> Chain {
         // a sniffed port with an address of its own has a route table of its own; Host does not matter there
         let own = adding.protocol == Protocol::Auto && bind != Bind::Any;
         Chain {

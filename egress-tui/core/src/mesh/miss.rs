@@ -223,7 +223,7 @@ impl Rules<'_> {
             for (n, m) in matches.iter().enumerate().filter(|(_, m)| for_mesh(&m.gateways)) {
                 let place = if rule.matches.is_empty() { usize::MAX } else { n };
                 let failures = self.http(m);
-                self.judge(&whole, failures, Picked::new(self.id, Block::Http, r, place), &gateway, misses);
+                self.judge(&whole, &failures, Picked::new(self.id, Block::Http, r, place), &gateway, misses);
             }
         }
         for (block, rules) in [(Block::Tls, &self.vs.tls), (Block::Tcp, &self.vs.tcp)] {
@@ -234,7 +234,7 @@ impl Rules<'_> {
                 for (n, m) in matches.iter().enumerate().filter(|(_, m)| for_mesh(&m.gateways)) {
                     let place = if rule.matches.is_empty() { usize::MAX } else { n };
                     let failures = self.l4(block, m);
-                    self.judge(&whole, failures, Picked::new(self.id, block, r, place), &gateway, misses);
+                    self.judge(&whole, &failures, Picked::new(self.id, block, r, place), &gateway, misses);
                 }
             }
         }
@@ -258,17 +258,12 @@ impl Rules<'_> {
         if !visible {
             let says = format!("{} is not exported to the namespace {namespace}", vs.shown);
             out.push(self.failure(Reason::VsNotExported, ".spec.exportTo".to_owned(), says));
-        } else if !proxy.scope.imports(self.near.call.to.port(), self.id) {
-            if let Some(n) = proxy.scope.sidecar {
-                let sidecar = index.sidecars[n as usize].meta.object.clone();
-                let says = format!("{sidecar} does not import {}", vs.shown);
-                out.push(Failure {
-                    reason: Reason::VsNotImported,
-                    object: sidecar,
-                    field: ".spec.egress".into(),
-                    says,
-                });
-            }
+        } else if let Some(n) = proxy.scope.sidecar
+            && !proxy.scope.imports(self.near.call.to.port(), self.id)
+        {
+            let sidecar = index.sidecars[n as usize].meta.object.clone();
+            let says = format!("{sidecar} does not import {}", vs.shown);
+            out.push(Failure { reason: Reason::VsNotImported, object: sidecar, field: ".spec.egress".into(), says });
         }
         if !vs.gateways.iter().any(|g| g == MESH) {
             let says = format!("{} does not list the gateway mesh, so no sidecar uses it", vs.shown);
@@ -381,7 +376,7 @@ impl Rules<'_> {
     fn judge(
         &self,
         whole: &[Failure],
-        rule: Vec<Failure>,
+        rule: &[Failure],
         picked: Picked,
         gateway: &NamespacedName,
         misses: &mut Vec<Miss>,

@@ -49,9 +49,9 @@ impl Mesh {
         };
         let fits = match &known.dial {
             Dial::Endpoints(list) => list.iter().any(|(ip, port, _)| SocketAddr::new(*ip, *port) == to),
-            Dial::Names(names) => {
-                names.iter().any(|(host, port)| *port == to.port() && (named(host) || host.parse() == Ok(to.ip())))
-                    || (named(&known.upstream.host) && names.iter().any(|(_, port)| *port == to.port()))
+            Dial::Names(list) => {
+                list.iter().any(|(host, port)| *port == to.port() && (named(host) || host.parse() == Ok(to.ip())))
+                    || (named(&known.upstream.host) && list.iter().any(|(_, port)| *port == to.port()))
             }
             Dial::Dynamic => cluster.port == to.port() && named(&known.upstream.host),
             Dial::Original(_) => false,

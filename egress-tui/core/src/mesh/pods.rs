@@ -29,8 +29,6 @@ pub(crate) struct PodRecord {
     pub(crate) proxy_user: Option<u32>,
     /// interceptionMode.
     pub(crate) interception: ArcStr,
-    /// DNS capture of the sidecar.
-    pub(crate) dns_capture: bool,
 }
 
 /// Reads a pod.
@@ -70,7 +68,6 @@ pub(crate) fn read(index: &Index, spec: &PodSpec) -> (Pod, PodRecord) {
             .annotation("sidecar.istio.io/interceptionMode")
             .cloned()
             .unwrap_or_else(|| index.config.interception.clone()),
-        dns_capture,
     };
     (pod, record)
 }

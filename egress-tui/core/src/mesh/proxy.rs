@@ -100,8 +100,8 @@ fn cached<T>(cache: &RwLock<FxHashMap<u16, Arc<T>>>, port: u16, make: impl FnOnc
     // a poisoned lock only means that another thread panicked; the map itself is whole
     let known = cache.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&port).cloned();
     known.unwrap_or_else(|| {
-        let made = Arc::new(make());
+        let fresh = Arc::new(make());
         let mut map = cache.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        map.entry(port).or_insert(made).clone()
+        map.entry(port).or_insert(fresh).clone()
     })
 }

@@ -429,14 +429,14 @@ fn endpoints(sources: &Sources<'_>) -> FxHashMap<(ArcStr, ArcStr), Vec<Reach>> {
         pods.insert((pod.meta.namespace(), pod.meta.name()), pod);
         pods_of.entry(pod.meta.namespace()).or_default().push(pod);
     }
-    let mut sliced: FxHashMap<(&str, &str), Vec<&EndpointSlice>> = FxHashMap::default();
+    let mut of_service: FxHashMap<(&str, &str), Vec<&EndpointSlice>> = FxHashMap::default();
     for slice in sources.slices {
-        sliced.entry((&slice.namespace, &slice.service)).or_default().push(slice);
+        of_service.entry((&slice.namespace, &slice.service)).or_default().push(slice);
     }
     for service in sources.services {
         let meta = &service.meta;
         let key = (meta.namespace().clone(), host::service_host(meta.name(), meta.namespace()));
-        let list = match sliced.get(&(meta.namespace().as_str(), meta.name().as_str())) {
+        let list = match of_service.get(&(meta.namespace().as_str(), meta.name().as_str())) {
             Some(slices) => slices.iter().flat_map(|s| of_slice(s, &pods)).collect(),
             // no slice at all: the objects were written by hand, so the pods that the selector names are the endpoints
             None => of_selector(service, pods_of.get(meta.namespace().as_str()).map_or(&[], Vec::as_slice)),

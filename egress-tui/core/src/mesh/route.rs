@@ -113,7 +113,6 @@ impl HttpRoute {
 /// A virtual host.
 #[derive(Debug, Clone)]
 pub(crate) struct VirtualHost {
-    pub(crate) name: ArcStr,
     pub(crate) routes: Arc<[HttpRoute]>,
     /// The upstream that it is for, if it is for one.
     pub(crate) upstream: Option<UpstreamId>,
@@ -286,12 +285,11 @@ struct Table<'a> {
     index: &'a Index,
     proxy: &'a Proxy,
     egress: &'a EgressListener,
-    port: u16,
     /// The port that routes are built for: 0 for a generic HTTP proxy.
     listener_port: u16,
     /// Of a hostname the last upstream counts: istiod overwrites the earlier ones in a map.
     members: FxHashMap<ArcStr, Member<'a>>,
-    table: RouteTable,
+    out: RouteTable,
     taken: FxHashSet<ArcStr>,
     names: FxHashSet<ArcStr>,
     known: FxHashSet<ArcStr>,
@@ -318,10 +316,9 @@ impl<'a> Table<'a> {
             index,
             proxy,
             egress,
-            port,
             listener_port: if generic { 0 } else { port },
             members,
-            table: RouteTable::default(),
+            out: RouteTable::default(),
             taken: FxHashSet::default(),
             names: FxHashSet::default(),
             known: FxHashSet::default(),
@@ -357,7 +354,7 @@ impl<'a> Table<'a> {
                 self.virtual_host(&lower(&service.1.host), &wrapper, Some(*service));
             }
         }
-        PortRoutes { table: self.table }
+        PortRoutes { table: self.out }
     }
 
     /// VirtualServices with a host that is an upstream of this port; on port 80 all of them (`selectVirtualServices`).
@@ -459,10 +456,9 @@ impl<'a> Table<'a> {
         if domains.is_empty() {
             return;
         }
-        let name = format!("{name}:{}", self.port).into();
         let upstream = service.map(|(s, _)| s.id);
-        self.table.push(
-            VirtualHost { name, routes: wrapper.routes.clone(), upstream, redirects: false },
+        self.out.push(
+            VirtualHost { routes: wrapper.routes.clone(), upstream, redirects: false },
             domains.iter().map(lower),
         );
     }

@@ -59,6 +59,9 @@ impl Scoped {
     }
 }
 
+/// What an `egress` item says of the listener itself: port, bind, captureMode NONE.
+type Settings = (Option<(u16, Protocol)>, ArcStr, bool);
+
 /// One `egress` item of a Sidecar, or the one of everybody who has none.
 #[derive(Debug)]
 pub(crate) struct EgressListener {
@@ -75,12 +78,7 @@ pub(crate) struct EgressListener {
 }
 
 impl EgressListener {
-    fn new(
-        index: &Index,
-        egress: Option<(Option<(u16, Protocol)>, ArcStr, bool)>,
-        services: Vec<Scoped>,
-        virtual_services: Vec<VsId>,
-    ) -> Self {
+    fn new(index: &Index, egress: Option<Settings>, services: Vec<Scoped>, virtual_services: Vec<VsId>) -> Self {
         let mut by_port: FxHashMap<u16, Vec<(u32, u16)>> = FxHashMap::default();
         for (n, service) in services.iter().enumerate() {
             let upstream = index.registry.get(service.id);
@@ -348,12 +346,7 @@ impl Scope {
     }
 }
 
-fn egress_listener(
-    index: &Index,
-    namespace: &ArcStr,
-    hosts: &[ArcStr],
-    settings: Option<(Option<(u16, Protocol)>, ArcStr, bool)>,
-) -> EgressListener {
+fn egress_listener(index: &Index, namespace: &ArcStr, hosts: &[ArcStr], settings: Option<Settings>) -> EgressListener {
     let listed = classify(index, hosts, namespace);
     let port =
         settings.as_ref().and_then(|(port, ..)| *port).filter(|(_, p)| *p != Protocol::HttpProxy).map(|(p, _)| p);

@@ -195,7 +195,7 @@ pub(crate) fn translate(api: &Objects, namespaces: &FxHashMap<ArcStr, Labels>) -
                 selector: None,
                 servers: vec![Server {
                     path: listener.path.clone(),
-                    port: protocol(&listener.protocol).map(|p| (listener.port, p)),
+                    port: Some((listener.port, protocol(&listener.protocol))),
                     port_name: "default".into(),
                     bind: ArcStr::new(),
                     hosts,
@@ -209,11 +209,11 @@ pub(crate) fn translate(api: &Objects, namespaces: &FxHashMap<ArcStr, Labels>) -
 }
 
 /// An unknown protocol is passed on as an empty one (`listenerProtocolToIstio`).
-fn protocol(text: &str) -> Option<Protocol> {
-    Some(match text {
+fn protocol(text: &str) -> Protocol {
+    match text {
         "HTTP" | "HTTPS" | "TLS" | "TCP" => Protocol::parse(text),
         _ => Protocol::Auto,
-    })
+    }
 }
 
 /// `namespace/host` for each namespace whose routes may attach (`buildHostnameMatch`).

@@ -135,16 +135,15 @@ fn rule(kind: RouteKind, at: &At<'_>) -> Rule {
 }
 
 fn filter(at: &At<'_>, kind: RouteKind, rule: &mut Rule) {
-    let inner = |key: &str, f: &mut dyn FnMut(At<'_>)| at.key(key, |v| f(v));
+    let inner = |key: &str, f: &mut dyn FnMut(At<'_>)| at.key(key, f);
     match (at.key("type", |t| t.text()).as_str(), kind) {
         ("RequestHeaderModifier", _) => inner("requestHeaderModifier", &mut |m| {
             if let Some(authority) = authority(&m) {
                 rule.authority = rule.authority.take().filter(|_| rule.rewrites).or(Some(authority));
             }
         }),
-        ("ResponseHeaderModifier", _) => {}
         ("RequestMirror", _) => {
-            inner("requestMirror", &mut |m| rule.mirrors.push(m.key("backendRef", |b| backend(&b))))
+            inner("requestMirror", &mut |m| rule.mirrors.push(m.key("backendRef", |b| backend(&b))));
         }
         ("RequestRedirect", RouteKind::Http) => inner("requestRedirect", &mut |r| {
             rule.redirect = Some(r.key("statusCode", |c| c.number()).filter(|c| *c > 0).map_or(301, |c| c as u16));
@@ -387,7 +386,9 @@ impl<'a> Translation<'a> {
                     key = route.meta.namespace().to_string();
                     if let Some(port) = port {
                         key = format!("{key}/{port}");
-                        rules.iter_mut().for_each(|r| with_port(r, *port));
+                        for rule in &mut rules {
+                            with_port(rule, *port);
+                        }
                     }
                     hosts.clone()
                 }

@@ -321,7 +321,6 @@ pub(crate) struct Subset {
     pub(crate) name: ArcStr,
     pub(crate) labels: Labels,
     pub(crate) policy: Option<Policy>,
-    pub(crate) path: ArcStr,
 }
 
 #[derive(Debug, Clone)]
@@ -346,7 +345,6 @@ impl DestinationRule {
                     name: x.key("name", |n| n.text()),
                     labels: x.key("labels", |l| l.labels()),
                     policy: x.key("trafficPolicy", |p| Policy::read(&p)),
-                    path: x.path().into(),
                 })
             }),
             meta,
@@ -400,7 +398,6 @@ pub(crate) struct Egress {
     pub(crate) port: Option<(u16, Protocol)>,
     pub(crate) bind: ArcStr,
     pub(crate) capture_none: bool,
-    pub(crate) path: ArcStr,
 }
 
 #[derive(Debug, Clone)]
@@ -424,7 +421,6 @@ impl Sidecar {
                     }),
                     bind: e.key("bind", |b| b.text()),
                     capture_none: e.key("captureMode", |c| c.value().and_then(|v| v.as_str()) == Some("NONE")),
-                    path: e.path().into(),
                 })
             }),
             policy: s.key("outboundTrafficPolicy", |p| OutboundPolicy::read(&p)),

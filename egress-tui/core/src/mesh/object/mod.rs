@@ -30,8 +30,6 @@ pub(crate) struct Meta {
     /// Nanoseconds since 1970; an object without a timestamp is older than every other (Go's zero time).
     pub(crate) created: i64,
     pub(crate) labels: Labels,
-    /// Index of the raw object.
-    pub(crate) raw: u32,
 }
 
 impl Meta {
@@ -52,10 +50,9 @@ impl Meta {
         (self.created, self.name(), self.namespace())
     }
 
-    pub(crate) fn read(object: ObjectRef, raw: u32, at: &At<'_>) -> Self {
+    pub(crate) fn read(object: ObjectRef, at: &At<'_>) -> Self {
         at.key("metadata", |m| Self {
             object,
-            raw,
             created: m.key("creationTimestamp", |t| {
                 let Some(text) = t.string() else { return i64::MIN };
                 if let Ok(time) = text.parse::<jiff::Timestamp>() {

@@ -155,9 +155,11 @@ impl<'a> At<'a> {
     /// A number; a string of digits counts, as in protobuf's JSON.
     pub(crate) fn number(&self) -> Option<u64> {
         let number = match self.value? {
-            Value::Number(n) => {
-                n.as_u64().or_else(|| n.as_f64().filter(|f| f.fract() == 0.0 && *f >= 0.0).map(|f| f as u64))
-            }
+            Value::Number(n) => n.as_u64().or_else(|| {
+                n.as_f64()
+                    .filter(|f| f.fract() == 0.0 && (0.0..1e15).contains(f))
+                    .and_then(|f| format!("{f:.0}").parse().ok())
+            }),
             Value::String(text) => text.parse().ok(),
             _ => None,
         };

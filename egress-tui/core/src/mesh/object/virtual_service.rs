@@ -194,12 +194,18 @@ impl VirtualService {
                 continue;
             }
             if let HttpAction::Route(routes) = &rule.action {
-                routes.iter().for_each(|r| add(&r.host, r.port));
+                for route in routes {
+                    add(&route.host, route.port);
+                }
             }
-            rule.mirrors.iter().for_each(|(host, port)| add(host, *port));
+            for (host, port) in &rule.mirrors {
+                add(host, *port);
+            }
         }
         for rule in self.tcp.iter().chain(&self.tls) {
-            rule.routes.iter().for_each(|r| add(&r.host, r.port));
+            for route in &rule.routes {
+                add(&route.host, route.port);
+            }
         }
         out
     }
