@@ -232,7 +232,11 @@ impl Ui {
             selection.row = selection.row.min(listing.len().saturating_sub(1));
             selection.flow = listing.flow(world, selection.row).map(Arc::clone);
         }
-        selection.top = selection.row.saturating_sub(offset);
+        // A view that begins at the first row stays there: whatever is worst never hides above it. Further down the
+        // selected row keeps its line, and the rows around it move.
+        if selection.top > 0 {
+            selection.top = selection.row.saturating_sub(offset);
+        }
     }
 
     /// The selected row of the list.
