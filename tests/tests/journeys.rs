@@ -273,6 +273,18 @@ fn another_process_in_the_proxys_container_is_an_application() {
 }
 
 #[test]
+fn a_proxy_is_known_by_name_and_uid_where_no_status_names_its_container() {
+    let mut node = Node::new();
+    let mut envoy = node.envoy("cloud-platform/etl");
+    let path = "/kubepods/burstable/pod0ba95583-8714-4811-8038-5fc155225049";
+    envoy.opener.cgroup = CgroupId(77);
+    node.ledger.apply(Input::Cgroup { id: CgroupId(77), path: Some(path.into()) });
+    let source = format!("{}:40000", envoy.ip);
+    node.open(&envoy, 40_000, WAREHOUSE, (&source, WAREHOUSE));
+    assert!(node.world().flows.is_empty());
+}
+
+#[test]
 fn a_sidecars_own_upstream_is_never_a_row() {
     let mut node = Node::new();
     let envoy = node.envoy("cloud-platform/etl");

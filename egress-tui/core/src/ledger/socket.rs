@@ -190,17 +190,29 @@ pub(super) fn attribute(opener: &Opener, local: Option<IpAddr>, around: &Surroun
     let container_role = container.map_or(ContainerRole::App, |c| c.role);
     let role = match pod.map(|p| mesh.pod(p).proxy) {
         None => Role::Stranger,
-        Some(kind) => role_of(kind, container_role, &comm, &opener.comm),
+        Some(kind) => role_of(kind, container.map(|c| c.role), &comm, opener),
     };
     let container = container.map(|c| c.name.clone());
     (Whose { pod, pod_uid: Some(uid), container, container_role, evidence, comm }, role)
 }
 
-fn role_of(kind: ProxyKind, container: ContainerRole, process: &str, thread: &[u8; 16]) -> Role {
+/// uid that Istio runs its proxies under, unless the pod says otherwise.
+const PROXY_UID: u32 = 1337;
+
+/// `container` is `None` where no status of the pod names the container that the cgroup belongs to; then the process's
+/// name and uid have to tell.
+fn role_of(kind: ProxyKind, container: Option<ContainerRole>, process: &str, opener: &Opener) -> Role {
     let gateway = matches!(kind, ProxyKind::Gateway | ProxyKind::Waypoint);
-    if container == ContainerRole::Proxy || (gateway && container == ContainerRole::App) {
+    let may_be_proxy = match container {
+        Some(ContainerRole::Proxy) => true,
+        Some(ContainerRole::App) => gateway,
+        Some(ContainerRole::Init) => false,
+        None => gateway || (kind == ProxyKind::Sidecar && opener.uid == PROXY_UID),
+    };
+    if may_be_proxy {
         // Envoy names its workers `wrk:worker_N`; the process itself is `envoy`.
-        if process == "envoy" || process.starts_with("wrk:worker_") || thread.starts_with(b"wrk:worker_") {
+        let worker = "wrk:worker_";
+        if process == "envoy" || process.starts_with(worker) || opener.comm.starts_with(worker.as_bytes()) {
             return if gateway { Role::Gateway } else { Role::Sidecar };
         }
         if process == "pilot-agent" {
