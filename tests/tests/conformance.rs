@@ -1,4 +1,5 @@
 //! Agreement with answers that Istio's own code computed (`tests/oracle`), per field and topic.
+#![expect(clippy::print_stdout, reason = "the agreement is printed")]
 
 use std::collections::BTreeMap;
 use std::fs;

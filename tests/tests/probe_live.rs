@@ -471,7 +471,7 @@ fn what_does_not_fit_is_counted_exactly_and_holds_nobody_up() {
     const CONNECTIONS: u64 = 5_000;
     let Some(node) = Node::live() else { return };
     let options = Options { cgroup_root: Some(node.root.clone()), ring_bytes: 4096, ..Options::default() };
-    let mut observer = Observer::with(options, 1);
+    let mut observer = Observer::with(&options, 1);
     let mut app = node.app();
     app.listen("l", "tcp4", "127.0.0.1:7000");
     app.tell(&format!("burst l 127.0.0.1:7000 {CONNECTIONS}"));

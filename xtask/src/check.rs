@@ -49,6 +49,11 @@ pub(crate) fn run() -> Result<u8> {
     if root {
         table.check("what the lab needs", || install::for_lab().map(|_| String::new()));
     }
+    // As the lab builds it: the tests start the program as users do, and the lab then finds it built.
+    table.check("program", || {
+        let mut build = cargo();
+        succeed(build.args(["build", "--release", "--quiet", "--package", "egress-tui"]))
+    });
     table.tests(root)?;
     if let Err(e) = install::for_probe() {
         eprintln!("no toolchain to rebuild the BPF object with: {e:#}");

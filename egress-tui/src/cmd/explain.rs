@@ -224,7 +224,7 @@ mod tests {
     use egress_core::mesh::MeshOptions;
 
     fn mesh() -> Mesh {
-        let text = r#"
+        let text = r"
 apiVersion: v1
 kind: Pod
 metadata: {name: sleep, namespace: default, labels: {app: sleep}}
@@ -235,7 +235,7 @@ apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: ext, namespace: default}
 spec: {hosts: [www.example.com], ports: [{number: 443, name: tls, protocol: TLS}], resolution: DNS}
-"#;
+";
         Mesh::compile(manifest::parse("m.yaml", text).objects, &MeshOptions::default())
     }
 

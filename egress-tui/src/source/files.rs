@@ -133,7 +133,7 @@ fn file(path: &Path, out: &mut Files) -> Result<(), FilesError> {
         Ok(text) => text,
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
-            let line = error.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
+            let line = error.as_bytes().get(..at).unwrap_or_default().split(|b| *b == b'\n').count();
             let says = "is not UTF-8 here; what cannot be read is replaced".to_owned();
             let line = u32::try_from(line).unwrap_or(0);
             out.problems.push(Problem {

@@ -108,7 +108,7 @@ impl Actor {
             }
             // One datagram, and who sent it.
             ["receive", name] => {
-                let mut bytes = [0; 65_536];
+                let mut bytes = vec![0; 65_536];
                 let (read, _, from) = rustix::net::recvfrom(self.get(name)?, bytes.as_mut_slice(), RecvFlags::empty())?;
                 let from: SocketAddr = from.context("a datagram without sender")?.try_into()?;
                 Ok(format!("{from} {}", hex(&bytes[..read])))
@@ -155,5 +155,8 @@ fn unhex(text: &str) -> Result<Vec<u8>> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
+        text
+    })
 }

@@ -1,5 +1,6 @@
 //! A small node: a pod's network namespace and cgroup, and the outside behind a veth pair. All of it is removed on drop.
 
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -43,7 +44,7 @@ impl Node {
         let test = thread.name().unwrap_or("a test");
         let why = if unwanted { "EGRESS_SKIP_LIVE is set" } else { "needs root" };
         assert!(std::env::var_os("EGRESS_REQUIRE_LIVE").is_none(), "{test}: live tests are required, but {why}");
-        println!("SKIPPED live: {test}: {why}");
+        skipped(test, why);
         None
     }
 
@@ -197,7 +198,15 @@ impl Drop for Actor {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "a test that is skipped says so where tests speak")]
+fn skipped(test: &str, why: &str) {
+    println!("SKIPPED live: {test}: {why}");
+}
+
 /// Bytes as actors take them.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

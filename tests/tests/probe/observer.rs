@@ -20,13 +20,13 @@ pub(crate) struct Observer {
 
 impl Observer {
     pub(crate) fn start(node: &Node) -> Self {
-        Self::with(Options { cgroup_root: Some(node.root.clone()), ..Options::default() }, 1024)
+        Self::with(&Options { cgroup_root: Some(node.root.clone()), ..Options::default() }, 1024)
     }
 
     /// `batches` is the room of the channel.
-    pub(crate) fn with(options: Options, batches: usize) -> Self {
+    pub(crate) fn with(options: &Options, batches: usize) -> Self {
         let (out, inputs) = channel(batches);
-        let running = bpf::start(&options, out).expect("capture starts");
+        let running = bpf::start(options, out).expect("capture starts");
         for hook in &running.capture.hooks {
             assert_eq!(hook.why, None, "{}", hook.name);
         }
