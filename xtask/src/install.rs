@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, flock};
+use rustix::process::umask;
 
 use crate::lab::run::CACHE;
 use crate::tools::{cargo, find, tool};
@@ -66,6 +67,8 @@ fn python_makes_venvs() -> bool {
 
 /// Everything that the lab needs; where Envoy is.
 pub(crate) fn for_lab() -> Result<PathBuf> {
+    // the proxy's uid must be able to enter and read what is made from here on, whatever root's own mask is
+    umask(Mode::from_raw_mode(0o022));
     apt(&missing_packages())?;
     let binary = envoy_binary();
     if !binary.is_file() {

@@ -406,3 +406,71 @@ impl Look {
         if class == Class::Bypass { self.palette.bypass_mark } else { self.class(class) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn around(variables: &[(&str, &str)]) -> Surroundings {
+        let get = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        Surroundings {
+            no_color: get("NO_COLOR"),
+            term: get("TERM"),
+            colorterm: get("COLORTERM"),
+            colorfgbg: get("COLORFGBG"),
+            locale: get("LANG").or(Some("C.UTF-8".to_owned())),
+        }
+    }
+
+    fn chosen(color: ColorChoice, theme: Theme, variables: &[(&str, &str)]) -> Palette {
+        Look::choose(color, theme, false, &around(variables)).palette
+    }
+
+    #[test]
+    fn the_option_wins_over_no_color_and_that_over_the_terminal() {
+        use ColorChoice::{Always, Auto, Never};
+        let term = ("TERM", "xterm");
+        assert_eq!(chosen(Auto, Theme::Auto, &[term]), Palette::sixteen());
+        assert_eq!(chosen(Auto, Theme::Auto, &[term, ("NO_COLOR", "1")]), Palette::mono());
+        assert_eq!(chosen(Always, Theme::Auto, &[term, ("NO_COLOR", "1")]), Palette::sixteen());
+        assert_eq!(chosen(Never, Theme::Dark, &[term]), Palette::mono());
+        assert_eq!(chosen(Auto, Theme::Dark, &[("TERM", "dumb")]), Palette::mono());
+        assert_eq!(chosen(Auto, Theme::Dark, &[]), Palette::mono(), "no TERM at all");
+    }
+
+    #[test]
+    fn colours_are_as_deep_as_the_terminal() {
+        let auto = ColorChoice::Auto;
+        let (plain, indexed, full) = (("TERM", "xterm"), ("TERM", "xterm-256color"), ("COLORTERM", "truecolor"));
+        assert_eq!(chosen(auto, Theme::Dark, &[plain]), Palette::sixteen());
+        assert_eq!(chosen(auto, Theme::Dark, &[indexed]), Palette::dark(Depth::Indexed));
+        assert_eq!(chosen(auto, Theme::Dark, &[indexed, full]), Palette::dark(Depth::True));
+        assert_eq!(chosen(auto, Theme::Auto, &[indexed, ("COLORFGBG", "0;15")]), Palette::light(Depth::Indexed));
+        assert_eq!(chosen(auto, Theme::Auto, &[indexed, ("COLORFGBG", "15;0")]), Palette::sixteen());
+    }
+
+    #[test]
+    fn a_terminal_that_may_not_know_the_glyphs_gets_ascii() {
+        let ascii = |option, variables: &[(&str, &str)]| {
+            Look::choose(ColorChoice::Auto, Theme::Auto, option, &around(variables)).glyphs.ascii
+        };
+        assert!(!ascii(false, &[("TERM", "xterm")]));
+        assert!(ascii(true, &[("TERM", "xterm")]));
+        assert!(ascii(false, &[("TERM", "linux")]));
+        assert!(ascii(false, &[("TERM", "xterm"), ("LANG", "C")]));
+        assert!(!ascii(false, &[("TERM", "xterm"), ("LANG", "de_DE.utf8")]));
+    }
+
+    #[test]
+    fn no_glyph_is_wider_than_its_cell() {
+        use unicode_width::UnicodeWidthStr;
+        for g in [Glyphs::UNICODE, Glyphs::ASCII] {
+            let one = [g.rule, g.bar, g.cursor, g.ellipsis, g.crumb, g.dot, g.lost];
+            let all = one.iter().chain(&g.corners).chain(&g.branch).chain(&g.order).chain(&g.scroll).chain(&g.spark);
+            for glyph in all {
+                assert_eq!(glyph.width(), 1, "{glyph}");
+                assert!(!g.ascii || glyph.is_ascii(), "{glyph}");
+            }
+        }
+    }
+}

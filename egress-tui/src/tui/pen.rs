@@ -109,14 +109,21 @@ pub fn wrap(text: &str, width: usize, most: usize, look: &Look) -> Vec<String> {
         if used > 0 && used + 1 + length <= width {
             lines.last_mut().expect("there is always a line").push(' ');
             used += 1;
+        } else if used > 0 && lines.len() == most {
+            // There is no next line: what is left of this one is filled up to the ellipsis.
+            let last = lines.last_mut().expect("there is always a line");
+            last.push(' ');
+            last.push_str(word);
+            break;
         } else if used > 0 {
             lines.push(String::new());
             used = 0;
         }
         for (c, cell) in safe(word, look.glyphs.ascii) {
             if used + usize::from(cell) > width {
+                let ends = lines.len() == most;
                 let full = lines.last_mut().expect("there is always a line");
-                let carried = full.split_off(joint(full, width));
+                let carried = if ends { String::new() } else { full.split_off(joint(full, width)) };
                 used = cells(&carried, look);
                 lines.push(carried);
             }
@@ -124,9 +131,10 @@ pub fn wrap(text: &str, width: usize, most: usize, look: &Look) -> Vec<String> {
             used += usize::from(cell);
         }
     }
-    if lines.len() > most {
-        lines.truncate(most);
-        let last = lines.last_mut().expect("most is not zero");
+    let cut = lines.len() > most;
+    lines.truncate(most);
+    let last = lines.last_mut().expect("most is not zero");
+    if cut || cells(last, look) > width {
         while cells(last, look) + cells(look.glyphs.ellipsis, look) > width {
             last.pop();
         }
@@ -413,6 +421,7 @@ mod tests {
         let lines = wrap("the rule is for pods with the label", 12, 9, &look(false));
         assert_eq!(lines, ["the rule is", "for pods", "with the", "label"]);
         assert_eq!(wrap("aaaa bbbb cccc", 5, 2, &look(false)), ["aaaa", "bbbb…"]);
+        assert_eq!(wrap("no /very/long/path", 10, 1, &look(false)), ["no /very/…"]);
         assert_eq!(wrap("aaaaaaaaaaaa", 5, 9, &look(false)), ["aaaaa", "aaaaa", "aa"]);
         assert_eq!(
             wrap(".spec.tcp[0].match[0].sourceLabels", 20, 9, &look(false)),

@@ -428,7 +428,8 @@ impl Ledger {
                 self.history.pop_front();
             }
             self.second = Some(Nanos(second.0 + now.since(second) / Nanos::SECOND * Nanos::SECOND));
-            self.changed |= bytes.iter().any(|b| *b > 0);
+            // Rates fall back to zero and the minute moves on, also when nothing else happens any more.
+            self.changed |= self.history.iter().flatten().flatten().any(|b| *b > 0);
         }
     }
 

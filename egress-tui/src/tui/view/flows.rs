@@ -25,6 +25,7 @@ pub fn name_source(source: NameSource) -> &'static str {
 fn spoken(flow: &Flow) -> &'static str {
     match flow.l7 {
         Some("http2") => "h2",
+        Some("opaque" | "unknown") => flow.protocol.as_str(),
         Some(l7) => l7,
         None => flow.protocol.as_str(),
     }

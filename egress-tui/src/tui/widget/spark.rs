@@ -5,6 +5,9 @@ use ratatui::style::Style;
 use crate::tui::look::Look;
 use crate::tui::pen::Pen;
 
+/// From the lowest step to the highest: five powers of ten, so that a trickle beside a flood is still seen.
+const DECADES: f64 = 5.0;
+
 /// One cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cell {
@@ -55,7 +58,7 @@ fn height(value: u64, peak: u64) -> usize {
     if value == 0 || peak == 0 {
         return 0;
     }
-    let share = (1.0 + value as f64).ln() / (1.0 + peak as f64).ln();
+    let share = 1.0 - (peak as f64 / value as f64).log10() / DECADES;
     (1..7u8).find(|step| share * 7.0 <= f64::from(*step)).map_or(7, usize::from)
 }
 
@@ -83,8 +86,7 @@ mod tests {
     #[test]
     fn heights_are_logarithmic_and_shared() {
         let samples: Vec<_> = [0, 1, 10, 100, 1_000, 10_000, 100_000, 1_000_000].map(Some).to_vec();
-        assert_eq!(shown(&samples, 8, 8, 1_000_000), "▁▂▃▄▅▆▇█");
-        assert_eq!(shown(&[Some(1_000)], 1, 1, 1_000_000), shown(&[Some(1_000)], 1, 1, 1_000_000));
+        assert_eq!(shown(&samples, 8, 8, 1_000_000), "▁▂▂▃▄▆▇█");
     }
 
     #[test]
