@@ -29,6 +29,11 @@ impl Mesh {
                 out.because.push(Step::new("captured", Mark::Decides, "loopback stays inside the pod"));
                 return out;
             }
+            if self.answers_dns(call) {
+                let mut out = Expected::new(Outcome::NotApplicable);
+                out.because.push(Step::new("captured", Mark::Decides, "the pod's proxy answers its DNS queries"));
+                return out;
+            }
             if let Some(uncaptured) = self.uncaptured(call) {
                 let mut out = Expected::new(Outcome::NotCaptured);
                 let then = self.captured(call);

@@ -6,6 +6,7 @@ use arcstr::ArcStr;
 use ipnet::IpNet;
 
 use crate::input::Transport;
+use crate::mesh::pods::{PodRecord, is_set_up};
 use crate::mesh::{Call, ContainerRole, Mesh, Pod, ProxyKind, Uncaptured};
 use crate::verdict::Reason;
 
@@ -43,21 +44,31 @@ impl Mesh {
         self.sidecar_rules(call, pod)
     }
 
+    /// A DNS query that the proxy of the pod answers itself (DNS capture).
+    pub(crate) fn answers_dns(&self, call: &Call<'_>) -> bool {
+        let pod = self.pod(call.pod);
+        let record = &self.records[call.pod.0 as usize];
+        pod.proxy == ProxyKind::Sidecar
+            && record.dns_capture
+            && call.to.port() == 53
+            && owner(call, pod, record.proxy_user, &record.containers).is_none()
+            && setting(pod, record, "excludeOutboundPorts", "-o").0.is_none_or(|p| !has_port(&p, 53))
+    }
+
     /// The rules in the order in which they are programmed.
     fn sidecar_rules(&self, call: &Call<'_>, pod: &Pod) -> Option<Uncaptured> {
         let record = &self.records[call.pod.0 as usize];
         let because = |reason: Reason, field: ArcStr, says: String| {
             Some(Uncaptured { reason, object: Some(pod.object.clone()), field: Some(field), says })
         };
-        let annotation =
-            |key: &str| (pod.annotation(&format!("traffic.sidecar.istio.io/{key}")), annotation_field(key));
+        let setting = |key: &str, flag: &str| setting(pod, record, key, flag);
         let (ip, port) = (call.to.ip(), call.to.port());
         if record.interception == "NONE" {
             let field = ".metadata.annotations[\"sidecar.istio.io/interceptionMode\"]".into();
             return because(Reason::NotIncluded, field, "interceptionMode NONE: nothing is intercepted".to_owned());
         }
-        let (ports, field) = annotation("excludeOutboundPorts");
-        if ports.is_some_and(|p| has_port(p, port)) {
+        let (ports, field) = setting("excludeOutboundPorts", "-o");
+        if ports.is_some_and(|p| has_port(&p, port)) {
             return because(Reason::ExcludedPort, field, format!("port {port} is excluded from interception"));
         }
         if ip == IpAddr::from(INBOUND_SOURCE) {
@@ -69,8 +80,8 @@ impl Mesh {
         if let Some(found) = self.init_container(call, pod) {
             return Some(found);
         }
-        let (ranges, field) = annotation("excludeOutboundIPRanges");
-        if ranges.is_some_and(|r| has_ip(r, ip)) {
+        let (ranges, field) = setting("excludeOutboundIPRanges", "-x");
+        if ranges.is_some_and(|r| has_ip(&r, ip)) {
             return because(Reason::ExcludedCidr, field, format!("{ip} is excluded from interception"));
         }
         if ip.is_ipv6() && !pod.ips.is_empty() && pod.ips.iter().all(IpAddr::is_ipv4) {
@@ -80,35 +91,52 @@ impl Mesh {
                 "the pod has no IPv6 address: only IPv4 is intercepted".to_owned(),
             );
         }
-        let (included_ports, _) = annotation("includeOutboundPorts");
-        if included_ports.is_some_and(|p| has_port(p, port)) {
+        let (included_ports, _) = setting("includeOutboundPorts", "-q");
+        if included_ports.is_some_and(|p| has_port(&p, port)) {
             return None;
         }
-        match annotation("includeOutboundIPRanges") {
-            (Some(ranges), field) if ranges.trim() != "*" && !has_ip(ranges, ip) => {
+        match setting("includeOutboundIPRanges", "-i") {
+            (Some(ranges), field) if ranges.trim() != "*" && !has_ip(&ranges, ip) => {
                 because(Reason::NotIncluded, field, format!("interception is limited to ranges that do not hold {ip}"))
             }
             _ => None,
         }
     }
 
-    /// Without CNI, init containers that run before `istio-init` are not intercepted.
+    /// Init containers that run before interception is set up. A CNI plugin sets it up before all of them (it leaves
+    /// `istio-validation` behind, or the proxy is the first init container); `istio-init` only before those after it.
     fn init_container(&self, call: &Call<'_>, pod: &Pod) -> Option<Uncaptured> {
         let name = call.container?;
         let place = pod.containers.iter().position(|c| c.name == name)?;
         if pod.containers[place].role != ContainerRole::Init {
             return None;
         }
-        // rules are there once istio-init ran, or a native sidecar's CNI plugin before all of them
-        let set_up = pod.containers.iter().position(|c| c.name == "istio-init" || c.name == "istio-validation");
-        let native = pod.containers.iter().take(place).any(|c| c.role == ContainerRole::Proxy);
-        if native || set_up.is_some_and(|s| s < place) {
+        let captured = match pod.containers.iter().position(|c| is_set_up(&c.name)) {
+            Some(set_up) => pod.containers[set_up].name == "istio-validation" || set_up < place,
+            None => pod.containers.iter().take(place).any(|c| c.role == ContainerRole::Proxy),
+        };
+        if captured {
             return None;
         }
         let field = self.records[call.pod.0 as usize].containers.get(place).map(|(path, _)| path.clone());
-        let says = format!("the init container {} runs before the proxy does", crate::name::printable(name));
+        let says = format!("the init container {} runs before interception is set up", crate::name::printable(name));
         Some(Uncaptured { reason: Reason::InitContainer, object: Some(pod.object.clone()), field, says })
     }
+}
+
+/// A setting of interception and where it stands: what the rules were made with (arguments of the container that made them),
+/// and the annotation, which counts at injection only.
+fn setting(pod: &Pod, record: &PodRecord, key: &str, flag: &str) -> (Option<ArcStr>, ArcStr) {
+    let annotation = pod.annotation(&format!("traffic.sidecar.istio.io/{key}"));
+    let field: ArcStr = format!(".metadata.annotations[\"traffic.sidecar.istio.io/{key}\"]").into();
+    if let Some((path, args)) = &record.set_up
+        && let Some(place) = args.iter().position(|a| a == flag)
+    {
+        let value = args.get(place + 1).cloned().unwrap_or_default();
+        let annotated = annotation.is_some_and(|a| a.trim() == value.trim());
+        return (Some(value), if annotated { field } else { format!("{path}[{}]", place + 1).into() });
+    }
+    (annotation.cloned(), field)
 }
 
 /// uid and gid of the proxy, and its container.
@@ -145,10 +173,6 @@ fn owner(
         return Some(Uncaptured { reason: Reason::ProxyUid, object: Some(pod.object.clone()), field, says });
     }
     None
-}
-
-fn annotation_field(key: &str) -> ArcStr {
-    format!(".metadata.annotations[\"traffic.sidecar.istio.io/{key}\"]").into()
 }
 
 /// `443,8080`, or `*`.

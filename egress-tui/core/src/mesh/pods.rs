@@ -29,6 +29,10 @@ pub(crate) struct PodRecord {
     pub(crate) proxy_user: Option<u32>,
     /// interceptionMode.
     pub(crate) interception: ArcStr,
+    /// DNS queries of the pod are answered by its proxy.
+    pub(crate) dns_capture: bool,
+    /// Arguments of the container that sets interception up, with the path of the list.
+    pub(crate) set_up: Option<(ArcStr, Vec<ArcStr>)>,
 }
 
 /// Reads a pod.
@@ -64,12 +68,23 @@ pub(crate) fn read(index: &Index, spec: &PodSpec) -> (Pod, PodRecord) {
         },
         containers: spec.containers.iter().map(|c| (c.path.clone(), c.run_as_group.or(spec.run_as_group))).collect(),
         proxy_user: spec.proxy_container().and_then(|c| c.run_as_user.or(spec.run_as_user)),
+        dns_capture,
+        set_up: spec
+            .containers
+            .iter()
+            .find(|c| is_set_up(&c.name))
+            .map(|c| (format!("{}.args", c.path).into(), c.args.clone())),
         interception: spec
             .annotation("sidecar.istio.io/interceptionMode")
             .cloned()
             .unwrap_or_else(|| index.config.interception.clone()),
     };
     (pod, record)
+}
+
+/// `istio-init` programs the rules; `istio-validation` checks, with the same arguments, what the CNI plugin programmed.
+pub(crate) fn is_set_up(container: &str) -> bool {
+    matches!(container, "istio-init" | "istio-validation")
 }
 
 /// proxyMetadata of the mesh, of the pod's annotation, and the environment of its proxy; later ones win.
