@@ -1,5 +1,6 @@
 //! Test support: the program as a user starts it, worlds to draw, screens without a terminal, terminals without a screen.
 
+pub mod ask;
 pub mod program;
 pub mod screens;
 pub mod terminal;
