@@ -11,6 +11,7 @@
 //! - [`mesh`]: the objects, compiled and indexed; answers what Istio's configuration says must happen ([`mesh::Expected`]).
 //! - [`ledger`]: sockets stitched into journeys, with the evidence that joined them.
 //! - [`verdict`]: the order of design §4.1; every verdict travels with the chain of steps that led to it.
+//! - [`filter`]: the language that chooses flows, the same everywhere.
 //! - [`query`]: filter, order and window of a list: the page that one screen needs.
 //! - [`world`]: everything at one instant, cheap to clone, rendered by the TUI, the reports and `explain` alike.
 //!
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attribution;
+pub mod filter;
 pub mod id;
 pub mod input;
 pub mod ledger;

@@ -4,13 +4,12 @@
 //! rows, and only as many as are visible: the cost of a frame does not grow with the number of flows.
 
 use std::cmp::Reverse;
-use std::fmt;
 use std::sync::Arc;
 
-use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
 
-use crate::id::{FlowId, Nanos};
+use crate::filter::Filter;
+use crate::id::{FlowId, Nanos, WallTime};
 use crate::verdict::{Class, Severity};
 use crate::world::{Flow, World};
 
@@ -85,36 +84,6 @@ pub struct Sort {
     pub reversed: bool,
 }
 
-/// A condition on flows together with the text that the user wrote for it.
-#[derive(Clone)]
-pub struct Filter {
-    text: ArcStr,
-    accepts: Arc<dyn Fn(&Flow) -> bool + Send + Sync>,
-}
-
-impl Filter {
-    /// A condition, and its text.
-    pub fn new(text: impl Into<ArcStr>, accepts: impl Fn(&Flow) -> bool + Send + Sync + 'static) -> Self {
-        Self { text: text.into(), accepts: Arc::new(accepts) }
-    }
-
-    /// As the user wrote it.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// Whether the flow fulfils it.
-    pub fn accepts(&self, flow: &Flow) -> bool {
-        (self.accepts)(flow)
-    }
-}
-
-impl fmt::Debug for Filter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Filter").field(&self.text).finish()
-    }
-}
-
 /// What a list was asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
@@ -127,9 +96,9 @@ pub struct Query {
 }
 
 impl Query {
-    /// Whether the flow belongs on the list.
-    pub fn accepts(&self, flow: &Flow) -> bool {
-        (!self.problems_only || is_problem(flow)) && self.filter.as_ref().is_none_or(|f| f.accepts(flow))
+    /// Whether the flow belongs on the list at this instant.
+    pub fn accepts(&self, flow: &Flow, now: WallTime) -> bool {
+        (!self.problems_only || is_problem(flow)) && self.filter.as_ref().is_none_or(|f| f.accepts(flow, now))
     }
 }
 
@@ -192,7 +161,7 @@ impl Listing {
     /// Filters and sorts anew.
     pub fn new(world: &World, query: &Query) -> Self {
         let mut places: Vec<u32> = (0..world.flows.len() as u32).collect();
-        places.retain(|&i| query.accepts(&world.flows[i as usize]));
+        places.retain(|&i| query.accepts(&world.flows[i as usize], world.now));
         let flow = |i: u32| &*world.flows[i as usize];
         let id = |i: u32| flow(i).id;
         let rate = |f: &Flow| f.sent_per_second + f.received_per_second;

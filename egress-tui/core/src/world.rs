@@ -343,6 +343,14 @@ impl Flow {
         self.judgement.verdict.class()
     }
 
+    /// What was spoken: the protocol that the first bytes show, else TCP or UDP.
+    pub fn spoken(&self) -> &'static str {
+        match self.l7 {
+            Some("opaque" | "unknown") | None => self.protocol.as_str(),
+            Some(l7) => l7,
+        }
+    }
+
     /// What came right after the application's socket, for the `VIA` column: a gateway's pod, `direct`, …
     pub fn via(&self) -> String {
         let gateway = self.path.iter().find(|h| matches!(h.role, "gateway" | "waypoint"));

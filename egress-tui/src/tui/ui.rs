@@ -220,7 +220,7 @@ impl Ui {
             selection.row = row;
             selection.flow = listing.flow(world, row).map(Arc::clone);
             selection.gone_since = None;
-        } else if !self.query.accepts(&flow) || world.flows.iter().any(|f| f.id == flow.id) {
+        } else if !self.query.accepts(&flow, world.now) || world.flows.iter().any(|f| f.id == flow.id) {
             // The filter hides it. It is still the selected one when the filter goes.
             selection.row = selection.row.min(listing.len().saturating_sub(1));
             selection.gone_since = None;

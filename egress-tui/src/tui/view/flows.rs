@@ -23,11 +23,9 @@ pub fn name_source(source: NameSource) -> &'static str {
 
 /// What is spoken, in four cells.
 fn spoken(flow: &Flow) -> &'static str {
-    match flow.l7 {
-        Some("http2") => "h2",
-        Some("opaque" | "unknown") => flow.protocol.as_str(),
-        Some(l7) => l7,
-        None => flow.protocol.as_str(),
+    match flow.spoken() {
+        "http2" => "h2",
+        l7 => l7,
     }
 }
 
