@@ -58,7 +58,7 @@ fn it_holds_the_maps_that_user_space_asks_for() {
         .map(|symbol| symbol.name().unwrap())
         .collect();
     maps.sort_unstable();
-    assert_eq!(maps, [map::CGROUPS, map::FLOWS, map::LOSSES, map::PAYLOADS, map::SOCKETS, map::UDP_PEERS]);
+    assert_eq!(maps, [map::CGROUPS, map::FLOWS, map::LOSSES, map::PAYLOADS, map::SLOTS, map::SOCKETS, map::UDP_PEERS]);
 }
 
 #[test]

@@ -220,7 +220,7 @@ const PROGRAMS: [&str; 8] = [
     "sockops",
 ];
 
-const MAPS: [&str; 6] = ["CGROUPS", "FLOWS", "LOSSES", "PAYLOADS", "SOCKETS", "UDP_PEERS"];
+const MAPS: [&str; 7] = ["CGROUPS", "FLOWS", "LOSSES", "PAYLOADS", "SLOTS", "SOCKETS", "UDP_PEERS"];
 
 impl Shape {
     fn of(object: &[u8]) -> Result<Self> {

@@ -22,13 +22,14 @@ pub(crate) fn on_connect<const V6: bool>(ctx: *mut bpf_sock_addr) {
     if protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_MPTCP {
         return;
     }
-    let Some(socket) = state::find_or_make(socket_of(ctx)) else { return };
+    let cookie = cookie_of(ctx);
+    let Some(socket) = state::find_or_make(cookie, socket_of(ctx)) else { return };
     let finished = flag::UDP | flag::SYN | flag::ESTABLISHED | flag::CLOSED;
     if socket.started != 0 && socket.flags & finished == 0 {
         // The same socket tries again after connect() returned an error at once (no route, …).
         report::flow(Kind::Fail, socket, &Connection::unknown(STATE_NO_SYN));
     }
-    identify(socket, ctx);
+    identify(socket, ctx, cookie);
     socket.dialled = dialled::<V6>(ctx);
     socket.protocol = if protocol == IPPROTO_UDP { 17 } else { 6 };
     socket.flags = if protocol == IPPROTO_UDP {
@@ -64,13 +65,14 @@ pub(crate) fn on_sendmsg<const V6: bool>(ctx: *mut bpf_sock_addr) {
         // A server answers a client.
         return;
     }
-    let Some(socket) = state::find_or_make(sk) else { return };
+    let cookie = cookie_of(ctx);
+    let Some(socket) = state::find_or_make(cookie, sk) else { return };
     if socket.started == 0 {
-        identify(socket, ctx);
+        identify(socket, ctx, cookie);
         socket.protocol = 17;
         socket.flags = flag::UDP;
     }
-    let key = Peer { cookie: socket.cookie, address: peer.address, port: to, reserved: 0 };
+    let key = Peer { cookie, address: peer.address, port: to, reserved: 0 };
     if UDP_PEERS.get_ptr(&key).is_some() {
         return;
     }
@@ -82,7 +84,7 @@ pub(crate) fn on_sendmsg<const V6: bool>(ctx: *mut bpf_sock_addr) {
         report_datagram(socket, &Connection::unknown(0));
     }
     // Whoever sends to this peer may not be who sent to the last one.
-    identify(socket, ctx);
+    identify(socket, ctx, cookie);
     socket.dialled = peer;
     socket.wire_source = NOWHERE;
     socket.wire_destination = NOWHERE;
@@ -100,23 +102,29 @@ pub(crate) fn report_datagram(socket: &mut Socket, connection: &Connection) {
 /// The last reference to a socket goes away.
 #[inline(always)]
 pub(crate) fn on_release(sk: *mut bpf_sock) {
-    let Some(socket) = state::find(sk) else { return };
+    // SAFETY: a helper on the context.
+    let cookie = unsafe { helper::bpf_get_socket_cookie(sk.cast()) };
+    let Some(socket) = state::find(cookie, || sk) else { return };
     if socket.flags & flag::UDP != 0 {
         if socket.flags & flag::REPORTED != 0 {
             report::totals(Kind::UdpEnd, Loss::Flow, socket, now(), &report::datagrams(socket));
         }
     } else if socket.flags & (flag::SYN | flag::ESTABLISHED | flag::CLOSED) == 0 {
         report::flow(Kind::Fail, socket, &Connection::unknown(STATE_NO_SYN));
+    } else if socket.flags & flag::CLOSED == 0 {
+        // TCP goes on closing without its process.
+        return;
     }
+    state::forget(cookie);
 }
 
 /// Who is calling, for which socket, now.
 #[inline(always)]
-fn identify(socket: &mut Socket, ctx: *mut bpf_sock_addr) {
+fn identify(socket: &mut Socket, ctx: *mut bpf_sock_addr, cookie: u64) {
+    socket.cookie = cookie;
     // SAFETY: helpers that read the current task and the context.
     unsafe {
         socket.started = helper::bpf_ktime_get_ns();
-        socket.cookie = helper::bpf_get_socket_cookie(ctx.cast());
         socket.netns = helper::bpf_get_netns_cookie(ctx.cast());
         socket.cgroup = helper::bpf_get_current_cgroup_id();
         let thread = helper::bpf_get_current_pid_tgid();
@@ -147,4 +155,10 @@ fn dialled<const V6: bool>(ctx: *mut bpf_sock_addr) -> Endpoint {
 #[inline(always)]
 fn socket_of(ctx: *mut bpf_sock_addr) -> *mut bpf_sock {
     load64!(ctx, offset_of!(bpf_sock_addr, __bindgen_anon_1)) as *mut bpf_sock
+}
+
+#[inline(always)]
+fn cookie_of(ctx: *mut bpf_sock_addr) -> u64 {
+    // SAFETY: a helper on the context.
+    unsafe { helper::bpf_get_socket_cookie(ctx.cast()) }
 }

@@ -2,10 +2,10 @@
 //!
 //! Read-only globals are frozen, so the verifier knows their values and drops the branches that they switch off.
 
-use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray, RingBuf, SkStorage};
+use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 
-use crate::state::{Peer, Socket};
+use crate::state::{Peer, SLOT_COUNT, Slot, Socket};
 
 /// A read-only global that the loader may set.
 #[repr(transparent)]
@@ -51,7 +51,10 @@ pub(crate) static PAYLOADS: Ring = Ring::new();
 /// By [`egress_ebpf::Loss`].
 #[btf_map]
 pub(crate) static LOSSES: PerCpuArray<u64, 16> = PerCpuArray::new();
-/// State of each socket. Freed with the socket, never evicted.
+/// State of sockets.
+#[btf_map]
+pub(crate) static SLOTS: Array<Slot, SLOT_COUNT> = Array::new();
+/// State of the sockets whose slot is taken. Freed with the socket, never evicted.
 #[btf_map]
 pub(crate) static SOCKETS: SkStorage<Socket> = SkStorage::new();
 /// Peers of unconnected UDP sockets that were already reported. An evicted one is reported again.

@@ -30,13 +30,11 @@ struct Network {
 /// A packet leaves.
 #[inline(always)]
 pub(crate) fn on_egress(skb: *mut __sk_buff) {
-    let sk = full_socket(skb);
-    if sk.is_null() {
-        return;
-    }
-    let Some(socket) = state::find(sk) else { return };
+    // SAFETY: a helper on the context.
+    let cookie = unsafe { helper::bpf_get_socket_cookie(skb.cast()) };
+    let Some(socket) = state::find(cookie, || full_socket(skb)) else { return };
     if socket.flags & flag::UDP != 0 {
-        datagram_leaves(skb, sk, socket);
+        datagram_leaves(skb, socket);
         return;
     }
     if socket.flags & (flag::FIRST_PACKET | flag::BYTES_DONE) != flag::FIRST_PACKET | flag::BYTES_DONE {
@@ -54,13 +52,16 @@ pub(crate) fn on_egress(skb: *mut __sk_buff) {
             first_bytes::on_segment(skb, socket, network.transport);
         }
     }
-    if socket.flags & flag::ESTABLISHED != 0 {
-        report::sample(socket, sk);
+    if socket.flags & flag::ESTABLISHED != 0 && report::sample_is_due(socket) {
+        let sk = full_socket(skb);
+        if !sk.is_null() {
+            report::sample(socket, sk);
+        }
     }
 }
 
 #[inline(always)]
-fn datagram_leaves(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: &mut Socket) {
+fn datagram_leaves(skb: *mut __sk_buff, socket: &mut Socket) {
     let Some(network) = network(skb) else { return };
     if network.protocol != PROTOCOL_UDP {
         return;
@@ -68,13 +69,17 @@ fn datagram_leaves(skb: *mut __sk_buff, sk: *mut bpf_sock, socket: &mut Socket) 
     let payload = field!(skb, __sk_buff, len).wrapping_sub(network.transport + UDP_HEADER);
     report::count(&mut socket.sent, payload);
     if socket.flags & flag::AWAIT_DATAGRAM != 0 {
+        let sk = full_socket(skb);
+        if sk.is_null() {
+            return;
+        }
         first_packet(skb, socket, &network);
-        connect::report_datagram(
-            socket,
-            &Connection { local: local_end(sk, network.version), ..Connection::unknown(0) },
-        );
+        let local = local_end(sk, network.version);
+        connect::report_datagram(socket, &Connection { local, ..Connection::unknown(0) });
     }
-    report::sample(socket, sk);
+    if report::sample_is_due(socket) {
+        report::totals(Kind::Sample, Loss::Sample, socket, socket.sampled, &report::datagrams(socket));
+    }
 }
 
 /// The socket's own address: all zero while it is bound to any.
@@ -119,13 +124,10 @@ pub(crate) fn on_ingress(skb: *mut __sk_buff) {
         return;
     }
     let payload = length - start;
-    let sk = full_socket(skb);
-    let mut cookie = 0;
-    if !sk.is_null() {
-        if let Some(socket) = state::find(sk) {
-            report::count(&mut socket.received, payload);
-            cookie = socket.cookie;
-        }
+    // SAFETY: a helper on the context.
+    let cookie = unsafe { helper::bpf_get_socket_cookie(skb.cast()) };
+    if let Some(socket) = state::find(cookie, || full_socket(skb)) {
+        report::count(&mut socket.received, payload);
     }
     let Some(source) = load::<u16>(skb, network.transport) else { return };
     let port = u32::from(u16::from_be(source));
@@ -138,11 +140,6 @@ pub(crate) fn on_ingress(skb: *mut __sk_buff) {
     if payload > LONGEST_DNS as u32 {
         report::lost(Loss::DnsTooLong);
         return;
-    }
-    if cookie == 0 {
-        // A socket that was there before us, or a server that asks upstream without ever having sent to a new peer.
-        // SAFETY: a helper on the context.
-        cookie = unsafe { helper::bpf_get_socket_cookie(skb.cast()) };
     }
     let piece = Piece { kind: Kind::Dns, loss: Loss::Dns, cookie, offset: 0, total: payload, port: port as u16 };
     if payload <= 512 {

@@ -90,22 +90,24 @@ pub(crate) fn datagrams(socket: &Socket) -> Count {
     Count { sent: socket.sent, received: socket.received, rtt_micros: 0, retransmits: 0, state: 0 }
 }
 
-/// Reports the running counters of a socket that lives long, at most once in the interval.
+/// Whether a socket that lives long is to be sampled now, at most once in the interval. Notes the time in `sampled` if so.
 #[inline(always)]
-pub(crate) fn sample(socket: &mut Socket, sk: *mut bpf_sock) {
+pub(crate) fn sample_is_due(socket: &mut Socket) -> bool {
     let interval = SAMPLE_INTERVAL.get();
     if interval == 0 {
-        return;
+        return false;
     }
     let at = now();
-    if at < socket.sampled.wrapping_add(interval) {
-        return;
+    let due = at >= socket.sampled.wrapping_add(interval);
+    if due {
+        socket.sampled = at;
     }
-    socket.sampled = at;
-    if socket.flags & flag::UDP != 0 {
-        totals(Kind::Sample, Loss::Sample, socket, at, &datagrams(socket));
-        return;
-    }
+    due
+}
+
+/// Reports the running counters of a TCP socket.
+#[inline(always)]
+pub(crate) fn sample(socket: &mut Socket, sk: *mut bpf_sock) {
     // SAFETY: sk is a full socket; the helper answers null or a pointer that the verifier lets us read.
     let count = unsafe {
         let Some(tcp) = helper::bpf_tcp_sock(sk).as_ref() else { return };
@@ -117,7 +119,7 @@ pub(crate) fn sample(socket: &mut Socket, sk: *mut bpf_sock) {
             state: 0,
         }
     };
-    totals(Kind::Sample, Loss::Sample, socket, at, &count);
+    totals(Kind::Sample, Loss::Sample, socket, socket.sampled, &count);
 }
 
 /// Reports a cgroup when its first socket appears, with its ancestors, and wakes the reader at once: a cgroup that lives

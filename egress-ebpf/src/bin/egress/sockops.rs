@@ -33,11 +33,10 @@ pub(crate) fn on_event(ops: *mut bpf_sock_ops) {
     {
         return;
     }
-    let sk = load64!(ops, offset_of!(bpf_sock_ops, __bindgen_anon_2)) as *mut bpf_sock;
-    if sk.is_null() {
-        return;
-    }
-    let Some(socket) = state::find(sk) else { return };
+    // SAFETY: a helper on the context.
+    let cookie = unsafe { helper::bpf_get_socket_cookie(ops.cast()) };
+    let sk = || load64!(ops, offset_of!(bpf_sock_ops, __bindgen_anon_2)) as *mut bpf_sock;
+    let Some(socket) = state::find(cookie, sk) else { return };
     if event == BPF_SOCK_OPS_TCP_CONNECT_CB {
         socket.flags |= flag::SYN;
         // Others' callbacks on this socket stay as they are.
@@ -56,6 +55,7 @@ pub(crate) fn on_event(ops: *mut bpf_sock_ops) {
         socket.flags |= flag::CLOSED;
         if socket.flags & flag::ESTABLISHED == 0 {
             report::flow(Kind::Fail, socket, &connection(ops, old as u8));
+            state::forget(cookie);
             return;
         }
         let count = Count {
@@ -66,6 +66,7 @@ pub(crate) fn on_event(ops: *mut bpf_sock_ops) {
             state: old as u8,
         };
         report::totals(Kind::Close, Loss::Flow, socket, now(), &count);
+        state::forget(cookie);
     }
 }
 

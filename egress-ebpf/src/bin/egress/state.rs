@@ -1,17 +1,46 @@
-//! What is remembered of a socket, in the socket's own storage.
+//! What is remembered of a socket.
+//!
+//! Most sockets live in a slot of a table that is indexed by the low bits of their cookie: taking one costs a third of
+//! making socket storage, and finding it is a handful of instructions. A slot that another socket holds is left to it, and
+//! the newcomer gets storage of its own in the kernel, which is never evicted. So the table may be small, and even a slot
+//! that is never given back only makes the sockets that fall on it slower.
 
-use aya_ebpf::bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock};
-use aya_ebpf::helpers::generated::bpf_sk_storage_get;
+use core::cell::UnsafeCell;
+
+use aya_ebpf::bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_spin_lock};
+use aya_ebpf::helpers::generated::{self as helper, bpf_sk_storage_get};
 use egress_ebpf::{Endpoint, Loss};
 
-use crate::globals::SOCKETS;
+use crate::globals::{SLOTS, SOCKETS};
 use crate::ring;
+
+/// Slots of the table: a power of two, since the low bits of a cookie choose. 3 MiB.
+pub(crate) const SLOT_COUNT: usize = 16_384;
+
+/// A place for one socket.
+#[repr(C)]
+pub(crate) struct Slot {
+    lock: bpf_spin_lock,
+    reserved: u32,
+    /// Cookie of the socket that holds it; 0 if nobody does. Cookies are never used twice.
+    owner: u64,
+    socket: Socket,
+}
+
+/// Whether any socket ever found its slot taken. Until then nobody needs to look for storage.
+#[repr(transparent)]
+struct Crowded(UnsafeCell<u64>);
+
+// SAFETY: only read and written as a whole, volatile; it changes once.
+unsafe impl Sync for Crowded {}
+
+static CROWDED: Crowded = Crowded(UnsafeCell::new(0));
 
 /// State of one outgoing socket. TCP hooks run under the socket's lock and may write it plainly; several threads may send on
 /// one UDP socket at once, so its counters are added to atomically and its flags are only ever set.
 #[repr(C)]
 pub(crate) struct Socket {
-    /// When connect() (UDP unconnected: the first sendmsg()) was called; 0 in fresh storage.
+    /// When connect() (UDP unconnected: the first sendmsg()) was called; 0 in fresh state.
     pub(crate) started: u64,
     pub(crate) cookie: u64,
     pub(crate) cgroup: u64,
@@ -77,20 +106,83 @@ pub(crate) struct Peer {
     pub(crate) reserved: u32,
 }
 
-/// The state of a socket that has one.
+/// The state of a socket that has one. `sk` is asked for only where the table cannot answer.
 #[inline(always)]
-pub(crate) fn find(sk: *mut bpf_sock) -> Option<&'static mut Socket> {
+pub(crate) fn find(cookie: u64, sk: impl FnOnce() -> *mut bpf_sock) -> Option<&'static mut Socket> {
+    let slot = slot(cookie)?;
+    if slot.owner == cookie {
+        return Some(&mut slot.socket);
+    }
+    // SAFETY: see Crowded.
+    if unsafe { CROWDED.0.get().read_volatile() } == 0 {
+        return None;
+    }
+    let sk = sk();
+    if sk.is_null() {
+        return None;
+    }
     storage(sk, 0)
 }
 
 /// The state of a socket, made if there is none; counts where the kernel has no memory.
 #[inline(always)]
-pub(crate) fn find_or_make(sk: *mut bpf_sock) -> Option<&'static mut Socket> {
+pub(crate) fn find_or_make(cookie: u64, sk: *mut bpf_sock) -> Option<&'static mut Socket> {
+    let slot = slot(cookie)?;
+    if slot.owner == cookie {
+        return Some(&mut slot.socket);
+    }
+    if slot.owner == 0 && take(slot, cookie) {
+        let socket = &mut slot.socket;
+        socket.started = 0;
+        socket.sent = 0;
+        socket.received = 0;
+        socket.flags = 0;
+        return Some(socket);
+    }
+    // SAFETY: see Crowded.
+    unsafe { CROWDED.0.get().write_volatile(1) };
+    if sk.is_null() {
+        return None;
+    }
     let socket = storage(sk, BPF_SK_STORAGE_GET_F_CREATE.into());
     if socket.is_none() {
         ring::lost(Loss::Storage);
     }
     socket
+}
+
+/// The socket has nothing more to tell: gives its slot to whoever comes next. Storage goes with the socket.
+#[inline(always)]
+pub(crate) fn forget(cookie: u64) {
+    if let Some(slot) = slot(cookie)
+        && slot.owner == cookie
+    {
+        slot.owner = 0;
+    }
+}
+
+#[inline(always)]
+fn slot(cookie: u64) -> Option<&'static mut Slot> {
+    let index = cookie as u32 & (SLOT_COUNT as u32 - 1);
+    // SAFETY: an element of an array map, which lives as long as the program. Who may write it: see Socket.
+    SLOTS.get_ptr_mut(index).map(|slot| unsafe { &mut *slot })
+}
+
+/// Takes a free slot. The lock decides between two sockets that fall on it at the same moment: the BPF instructions that
+/// could do so came with 5.12.
+#[inline(always)]
+fn take(slot: &mut Slot, cookie: u64) -> bool {
+    let lock = &raw mut slot.lock;
+    // SAFETY: the verifier checks that the lock is the slot's own and is given back.
+    unsafe {
+        helper::bpf_spin_lock(lock);
+        let free = slot.owner == 0;
+        if free {
+            slot.owner = cookie;
+        }
+        helper::bpf_spin_unlock(lock);
+        free
+    }
 }
 
 #[inline(always)]
