@@ -121,7 +121,10 @@ pub const LONGEST_DNS: usize = 4096;
 /// Bytes of the first segment that are copied where it is neither TLS nor HTTP: enough to tell two connections apart.
 pub const FINGERPRINT: usize = 64;
 
-/// Names of the maps and of the programs in the object.
+/// Places for sockets in [`map::SLOTS`]: a power of two, since the low bits of a cookie choose. 3 MiB.
+pub const SLOT_COUNT: usize = 16_384;
+
+/// Names of the maps in the object.
 pub mod map {
     /// Ring of [`crate::Flow`], [`crate::Accept`], [`crate::Totals`], [`crate::Cgroup`].
     pub const FLOWS: &str = "FLOWS";
@@ -163,7 +166,7 @@ pub const STATE_NO_SYN: u8 = 0xff;
 /// TCP_SYN_SENT (`include/net/tcp_states.h`).
 pub const STATE_SYN_SENT: u8 = 2;
 
-/// [`Flow::flags`]: `wire_source` and `wire_destination` hold the first packet's numbers.
+/// [`Header::flags`]: `wire_source` and `wire_destination` hold the first packet's numbers.
 pub const HAS_WIRE: u16 = 1;
 
 wire::record! {

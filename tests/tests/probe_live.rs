@@ -453,6 +453,52 @@ fn a_connection_that_lives_on_is_sampled() {
     }
 }
 
+/// The kernel side keeps most sockets in a table indexed by cookie; one whose place is taken is kept elsewhere.
+#[test]
+fn a_socket_whose_place_is_taken_is_seen_all_the_same() {
+    let Some(node) = Node::live() else { return };
+    let mut observer = Observer::start(&node);
+    let (mut app, mut server) = (node.app(), node.outside());
+    let first = connection(&mut app, &mut server, 80);
+    server.socket("u", "udp4");
+    server.tell(&format!("bind u {OUTSIDE}:53"));
+    let mut beside = |kind: &str| app.tell(&format!("socket-beside {kind} {kind} {first}")).parse::<u64>().unwrap();
+    let (tcp, udp, refused) = (beside("tcp4"), beside("udp4"), beside("tcp6"));
+    app.tell(&format!("connect tcp4 {OUTSIDE}:80"));
+    server.tell("accept l d");
+    app.tell(&format!("send tcp4 {}", hex(&hello(100))));
+    server.tell("read d 105");
+    app.tell(&format!("connect udp4 {OUTSIDE}:53"));
+    app.tell(&format!("send udp4 {}", hex(&[1; 20])));
+    let from = server.tell("receive u").split(' ').next().unwrap().to_owned();
+    server.tell(&format!("sendto u {from} {}", hex(&[2; 30])));
+    app.tell("receive udp4");
+    app.attempt(&format!("connect tcp6 [{OUTSIDE6}]:9")).unwrap_err();
+    for (whose, name) in [(&mut app, "tcp4"), (&mut server, "d")] {
+        whose.tell(&format!("close {name}"));
+    }
+    app.tell("close udp4");
+    app.tell(&format!("send s {}", hex(&[b'x'; 10])));
+    server.tell("read c 10");
+    app.tell("close s");
+    server.tell("close c");
+
+    assert_eq!(observer.event("close", tcp, closed).sent, 105);
+    assert_eq!(observer.event("close", first, closed).sent, 10);
+    observer.stop();
+    for cookie in [first, tcp] {
+        let wire = observer.event("open", cookie, opened).4.expect("the first packet was seen");
+        assert_eq!(wire.destination, addr(&format!("{OUTSIDE}:80")));
+    }
+    assert_eq!(observer.payloads(tcp)[0].bytes, hello(100));
+    assert_eq!(observer.event("open", udp, opened).1, addr(&format!("{OUTSIDE}:53")));
+    let counters = observer.event("close", udp, closed);
+    assert_eq!((counters.sent, counters.received), (20, 30));
+    assert!(observer.seen.iter().any(|input| matches!(input, Input::Dns { cookie, .. } if cookie.0 == udp)));
+    observer.event("fail", refused, |event| matches!(event, SocketEvent::Fail { .. }).then_some(()));
+    assert_eq!(observer.lost(), 0);
+}
+
 #[test]
 fn two_captures_at_once_both_see_everything() {
     let Some(node) = Node::live() else { return };

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use egress_core::input::Input;
+use egress_ebpf::SLOT_COUNT;
 use egress_tui::source::bpf;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::thread::LinkNameSpaceType;
@@ -62,18 +63,16 @@ struct Actor {
 impl Actor {
     fn act(&mut self, words: &[&str]) -> Result<String> {
         match words {
-            ["socket", name, kind] => {
-                let (family, kind) = match *kind {
-                    "tcp4" => (AddressFamily::INET, SocketType::STREAM),
-                    "tcp6" => (AddressFamily::INET6, SocketType::STREAM),
-                    "udp4" => (AddressFamily::INET, SocketType::DGRAM),
-                    "udp6" => (AddressFamily::INET6, SocketType::DGRAM),
-                    other => bail!("unknown kind {other}"),
-                };
-                let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
-                let cookie = sockopt::socket_cookie(&socket)?;
-                self.sockets.insert((*name).to_owned(), socket);
-                Ok(cookie.to_string())
+            ["socket", name, kind] => self.socket(name, open(kind)?),
+            // Opens sockets until one falls on the same slot of the probe's table as that cookie.
+            ["socket-beside", name, kind, cookie] => {
+                let slot = cookie.parse::<u64>()? % SLOT_COUNT as u64;
+                loop {
+                    let socket = open(kind)?;
+                    if sockopt::socket_cookie(&socket)? % SLOT_COUNT as u64 == slot {
+                        return self.socket(name, socket);
+                    }
+                }
             }
             ["bind", name, to] => {
                 sockopt::set_socket_reuseaddr(self.get(name)?, true)?;
@@ -140,6 +139,12 @@ impl Actor {
         }
     }
 
+    fn socket(&mut self, name: &str, socket: OwnedFd) -> Result<String> {
+        let cookie = sockopt::socket_cookie(&socket)?;
+        self.sockets.insert(name.to_owned(), socket);
+        Ok(cookie.to_string())
+    }
+
     fn get(&self, name: &str) -> Result<&OwnedFd> {
         self.sockets.get(name).with_context(|| format!("no socket {name}"))
     }
@@ -148,6 +153,17 @@ impl Actor {
         let address: SocketAddr = rustix::net::getsockname(self.get(name)?)?.try_into()?;
         Ok(address.to_string())
     }
+}
+
+fn open(kind: &str) -> Result<OwnedFd> {
+    let (family, kind) = match kind {
+        "tcp4" => (AddressFamily::INET, SocketType::STREAM),
+        "tcp6" => (AddressFamily::INET6, SocketType::STREAM),
+        "udp4" => (AddressFamily::INET, SocketType::DGRAM),
+        "udp6" => (AddressFamily::INET6, SocketType::DGRAM),
+        other => bail!("unknown kind {other}"),
+    };
+    Ok(rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?)
 }
 
 fn unhex(text: &str) -> Result<Vec<u8>> {

@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
-use aya_ebpf::helpers::{bpf_get_current_comm, generated as helper};
+use aya_ebpf::helpers::generated as helper;
 use egress_ebpf::{Endpoint, Kind, Loss, STATE_NO_SYN};
 
 use crate::globals::{EPHEMERAL_FIRST, EPHEMERAL_LAST, UDP_PEERS};
@@ -134,7 +134,8 @@ fn identify(socket: &mut Socket, ctx: *mut bpf_sock_addr, cookie: u64) {
         socket.uid = user as u32;
         socket.gid = (user >> 32) as u32;
     }
-    socket.comm = bpf_get_current_comm().unwrap_or([0; 16]);
+    // SAFETY: sixteen bytes of room.
+    unsafe { helper::bpf_get_current_comm(socket.comm.as_mut_ptr().cast(), 16) };
     socket.family = field!(ctx, bpf_sock_addr, family) as u16;
     socket.sampled = socket.started;
 }

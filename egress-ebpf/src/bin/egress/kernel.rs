@@ -48,6 +48,23 @@ macro_rules! load64 {
 }
 pub(crate) use load64;
 
+/// Reads a pointer into the packet (`data`, `data_end`): a 32-bit field of the context that the verifier widens.
+macro_rules! load_pointer {
+    ($ctx:expr, $struct:ty, $field:ident) => {{
+        let value: u64;
+        // SAFETY: as load32. Not truncated afterwards: arithmetic would make the pointer a number.
+        unsafe {
+            core::arch::asm!(
+                "{value} = *(u32 *)({ctx} + {offset})",
+                value = out(reg) value, ctx = in(reg) $ctx, offset = const core::mem::offset_of!($struct, $field),
+                options(nostack, pure, readonly),
+            );
+        }
+        value as *const u8
+    }};
+}
+pub(crate) use load_pointer;
+
 /// Reads four 32-bit words of a context at a constant offset: an IPv6 address.
 macro_rules! load_address {
     ($ctx:expr, $offset:expr) => {

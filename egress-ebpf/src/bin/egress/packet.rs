@@ -9,7 +9,7 @@ use egress_ebpf::{Endpoint, Kind, LONGEST_DNS, Loss};
 use crate::connect;
 use crate::first_bytes::{self, Piece};
 use crate::globals::{DNS_PORT, DNS_PORT_TOO};
-use crate::kernel::{field, load, load_address, load64, mapped};
+use crate::kernel::{field, load, load_address, load_pointer, load64, mapped};
 use crate::report::{self, Connection};
 use crate::state::{self, Socket, flag};
 
@@ -149,14 +149,20 @@ pub(crate) fn on_ingress(skb: *mut __sk_buff) {
     }
 }
 
-/// Reads the network header. One load serves both versions: version and length lie in byte 0, IPv6's next header in
-/// byte 6, IPv4's protocol in byte 9.
+/// Reads the network header, which the stack has made sure lies in one piece.
 #[inline(always)]
 fn network(skb: *mut __sk_buff) -> Option<Network> {
-    let head = load::<[u8; 12]>(skb, 0)?;
-    match head[0] >> 4 {
-        4 => Some(Network { version: 4, protocol: head[9], transport: u32::from(head[0] & 15) * 4 }),
-        6 => Some(Network { version: 6, protocol: head[6], transport: IPV6_HEADER }),
+    let start = load_pointer!(skb, __sk_buff, data);
+    let end = load_pointer!(skb, __sk_buff, data_end);
+    // Up to IPv4's protocol in byte 9; IPv6's next header is in byte 6.
+    if start.wrapping_add(10) > end {
+        return None;
+    }
+    // SAFETY: within the bounds that were just compared, as the verifier checks.
+    let (first, v6_next, v4_protocol) = unsafe { (*start, *start.add(6), *start.add(9)) };
+    match first >> 4 {
+        4 => Some(Network { version: 4, protocol: v4_protocol, transport: u32::from(first & 15) * 4 }),
+        6 => Some(Network { version: 6, protocol: v6_next, transport: IPV6_HEADER }),
         _ => None,
     }
 }

@@ -9,13 +9,10 @@ use core::cell::UnsafeCell;
 
 use aya_ebpf::bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock, bpf_spin_lock};
 use aya_ebpf::helpers::generated::{self as helper, bpf_sk_storage_get};
-use egress_ebpf::{Endpoint, Loss};
+use egress_ebpf::{Endpoint, Loss, SLOT_COUNT};
 
 use crate::globals::{SLOTS, SOCKETS};
 use crate::ring;
-
-/// Slots of the table: a power of two, since the low bits of a cookie choose. 3 MiB.
-pub(crate) const SLOT_COUNT: usize = 16_384;
 
 /// A place for one socket.
 #[repr(C)]
