@@ -23,7 +23,9 @@ pub(crate) fn on_connect<const V6: bool>(ctx: *mut bpf_sock_addr) {
         return;
     }
     let cookie = cookie_of(ctx);
-    let Some(socket) = state::find_or_make(cookie, socket_of(ctx)) else { return };
+    let sk = socket_of(ctx);
+    let state = if protocol == IPPROTO_UDP { state::make_stored(sk) } else { state::make_tcp(cookie, sk) };
+    let Some(socket) = state else { return };
     let finished = flag::UDP | flag::SYN | flag::ESTABLISHED | flag::CLOSED;
     if socket.started != 0 && socket.flags & finished == 0 {
         // The same socket tries again after connect() returned an error at once (no route, …).
@@ -66,7 +68,7 @@ pub(crate) fn on_sendmsg<const V6: bool>(ctx: *mut bpf_sock_addr) {
         return;
     }
     let cookie = cookie_of(ctx);
-    let Some(socket) = state::find_or_make(cookie, sk) else { return };
+    let Some(socket) = state::make_stored(sk) else { return };
     if socket.started == 0 {
         identify(socket, ctx, cookie);
         socket.protocol = 17;
@@ -102,14 +104,18 @@ pub(crate) fn report_datagram(socket: &mut Socket, connection: &Connection) {
 /// The last reference to a socket goes away.
 #[inline(always)]
 pub(crate) fn on_release(sk: *mut bpf_sock) {
-    // SAFETY: a helper on the context.
-    let cookie = unsafe { helper::bpf_get_socket_cookie(sk.cast()) };
-    let Some(socket) = state::find(cookie, || sk) else { return };
-    if socket.flags & flag::UDP != 0 {
-        if socket.flags & flag::REPORTED != 0 {
+    if field!(sk, bpf_sock, protocol) == IPPROTO_UDP {
+        if let Some(socket) = state::stored(sk)
+            && socket.flags & flag::REPORTED != 0
+        {
             report::totals(Kind::UdpEnd, Loss::Flow, socket, now(), &report::datagrams(socket));
         }
-    } else if socket.flags & (flag::SYN | flag::ESTABLISHED | flag::CLOSED) == 0 {
+        return;
+    }
+    // SAFETY: a helper on the context.
+    let cookie = unsafe { helper::bpf_get_socket_cookie(sk.cast()) };
+    let Some(socket) = state::tcp(cookie, || sk) else { return };
+    if socket.flags & (flag::SYN | flag::ESTABLISHED | flag::CLOSED) == 0 {
         report::flow(Kind::Fail, socket, &Connection::unknown(STATE_NO_SYN));
     } else if socket.flags & flag::CLOSED == 0 {
         // TCP goes on closing without its process.

@@ -32,11 +32,19 @@ struct Network {
 pub(crate) fn on_egress(skb: *mut __sk_buff) {
     // SAFETY: a helper on the context.
     let cookie = unsafe { helper::bpf_get_socket_cookie(skb.cast()) };
-    let Some(socket) = state::find(cookie, || full_socket(skb)) else { return };
-    if socket.flags & flag::UDP != 0 {
-        datagram_leaves(skb, socket);
-        return;
-    }
+    let socket = if let Some(socket) = state::seated(cookie) {
+        socket
+    } else {
+        let Some(network) = network(skb) else { return };
+        if network.protocol == PROTOCOL_UDP {
+            if let Some(socket) = state::stored(full_socket(skb)) {
+                datagram_leaves(skb, socket, &network);
+            }
+            return;
+        }
+        let Some(socket) = state::crowded_out(|| full_socket(skb)) else { return };
+        socket
+    };
     if socket.flags & (flag::FIRST_PACKET | flag::BYTES_DONE) != flag::FIRST_PACKET | flag::BYTES_DONE {
         let network = match network(skb) {
             Some(network) if network.protocol == PROTOCOL_TCP => network,
@@ -61,11 +69,7 @@ pub(crate) fn on_egress(skb: *mut __sk_buff) {
 }
 
 #[inline(always)]
-fn datagram_leaves(skb: *mut __sk_buff, socket: &mut Socket) {
-    let Some(network) = network(skb) else { return };
-    if network.protocol != PROTOCOL_UDP {
-        return;
-    }
+fn datagram_leaves(skb: *mut __sk_buff, socket: &mut Socket, network: &Network) {
     let payload = field!(skb, __sk_buff, len).wrapping_sub(network.transport + UDP_HEADER);
     report::count(&mut socket.sent, payload);
     if socket.flags & flag::AWAIT_DATAGRAM != 0 {
@@ -73,7 +77,7 @@ fn datagram_leaves(skb: *mut __sk_buff, socket: &mut Socket) {
         if sk.is_null() {
             return;
         }
-        first_packet(skb, socket, &network);
+        first_packet(skb, socket, network);
         let local = local_end(sk, network.version);
         connect::report_datagram(socket, &Connection { local, ..Connection::unknown(0) });
     }
@@ -124,9 +128,7 @@ pub(crate) fn on_ingress(skb: *mut __sk_buff) {
         return;
     }
     let payload = length - start;
-    // SAFETY: a helper on the context.
-    let cookie = unsafe { helper::bpf_get_socket_cookie(skb.cast()) };
-    if let Some(socket) = state::find(cookie, || full_socket(skb)) {
+    if let Some(socket) = state::stored(full_socket(skb)) {
         report::count(&mut socket.received, payload);
     }
     let Some(source) = load::<u16>(skb, network.transport) else { return };
@@ -141,6 +143,8 @@ pub(crate) fn on_ingress(skb: *mut __sk_buff) {
         report::lost(Loss::DnsTooLong);
         return;
     }
+    // SAFETY: a helper on the context.
+    let cookie = unsafe { helper::bpf_get_socket_cookie(skb.cast()) };
     let piece = Piece { kind: Kind::Dns, loss: Loss::Dns, cookie, offset: 0, total: payload, port: port as u16 };
     if payload <= 512 {
         first_bytes::copy::<512>(skb, start, payload, &piece);

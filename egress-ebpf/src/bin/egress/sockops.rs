@@ -36,7 +36,7 @@ pub(crate) fn on_event(ops: *mut bpf_sock_ops) {
     // SAFETY: a helper on the context.
     let cookie = unsafe { helper::bpf_get_socket_cookie(ops.cast()) };
     let sk = || load64!(ops, offset_of!(bpf_sock_ops, __bindgen_anon_2)) as *mut bpf_sock;
-    let Some(socket) = state::find(cookie, sk) else { return };
+    let Some(socket) = state::tcp(cookie, sk) else { return };
     if event == BPF_SOCK_OPS_TCP_CONNECT_CB {
         socket.flags |= flag::SYN;
         // Others' callbacks on this socket stay as they are.

@@ -1,9 +1,10 @@
 //! What is remembered of a socket.
 //!
-//! Most sockets live in a slot of a table that is indexed by the low bits of their cookie: taking one costs a third of
-//! making socket storage, and finding it is a handful of instructions. A slot that another socket holds is left to it, and
-//! the newcomer gets storage of its own in the kernel, which is never evicted. So the table may be small, and even a slot
-//! that is never given back only makes the sockets that fall on it slower.
+//! A TCP socket lives in a slot of a table that is indexed by the low bits of its cookie: taking one costs a third of making
+//! socket storage, and finding it is a handful of instructions. A slot that another socket holds is left to it, and the
+//! newcomer gets storage of its own in the kernel, which is never evicted. So the table may be small, and even a slot that is
+//! never given back only makes the sockets that fall on it slower. A slot is written under the lock of the socket that holds
+//! it, as TCP hooks run; UDP has no such lock, so its sockets always have storage.
 
 use core::cell::UnsafeCell;
 
@@ -14,7 +15,7 @@ use egress_ebpf::{Endpoint, Loss, SLOT_COUNT};
 use crate::globals::{SLOTS, SOCKETS};
 use crate::ring;
 
-/// A place for one socket.
+/// A place for one TCP socket.
 #[repr(C)]
 pub(crate) struct Slot {
     lock: bpf_spin_lock,
@@ -24,7 +25,7 @@ pub(crate) struct Slot {
     socket: Socket,
 }
 
-/// Whether any socket ever found its slot taken. Until then nobody needs to look for storage.
+/// Whether any TCP socket ever found its slot taken. Until then nobody needs to look for storage.
 #[repr(transparent)]
 struct Crowded(UnsafeCell<u64>);
 
@@ -103,30 +104,49 @@ pub(crate) struct Peer {
     pub(crate) reserved: u32,
 }
 
-/// The state of a socket that has one. `sk` is asked for only where the table cannot answer.
+/// The state in the slot of the TCP socket with this cookie.
 #[inline(always)]
-pub(crate) fn find(cookie: u64, sk: impl FnOnce() -> *mut bpf_sock) -> Option<&'static mut Socket> {
+pub(crate) fn seated(cookie: u64) -> Option<&'static mut Socket> {
     let slot = slot(cookie)?;
-    if slot.owner == cookie {
-        return Some(&mut slot.socket);
-    }
+    (slot.owner == cookie).then_some(&mut slot.socket)
+}
+
+/// The state of a TCP socket whose slot was taken. `sk` is asked for only if there is any such socket.
+#[inline(always)]
+pub(crate) fn crowded_out(sk: impl FnOnce() -> *mut bpf_sock) -> Option<&'static mut Socket> {
     // SAFETY: see Crowded.
     if unsafe { CROWDED.0.get().read_volatile() } == 0 {
         return None;
     }
-    let sk = sk();
+    stored(sk())
+}
+
+/// The state of a TCP socket that has one.
+#[inline(always)]
+pub(crate) fn tcp(cookie: u64, sk: impl FnOnce() -> *mut bpf_sock) -> Option<&'static mut Socket> {
+    seated(cookie).or_else(|| crowded_out(sk))
+}
+
+/// The state of a UDP socket that has one, or of a TCP socket that has storage.
+#[inline(always)]
+pub(crate) fn stored(sk: *mut bpf_sock) -> Option<&'static mut Socket> {
     if sk.is_null() {
         return None;
     }
     storage(sk, 0)
 }
 
-/// The state of a socket, made if there is none; counts where the kernel has no memory.
+/// The state of a TCP socket, made if there is none; counts where the kernel has no memory.
 #[inline(always)]
-pub(crate) fn find_or_make(cookie: u64, sk: *mut bpf_sock) -> Option<&'static mut Socket> {
+pub(crate) fn make_tcp(cookie: u64, sk: *mut bpf_sock) -> Option<&'static mut Socket> {
     let slot = slot(cookie)?;
     if slot.owner == cookie {
         return Some(&mut slot.socket);
+    }
+    // Whoever was crowded out once keeps its storage, even if the slot is free by now: what it says of an earlier attempt
+    // must not be left behind.
+    if let Some(socket) = crowded_out(|| sk) {
+        return Some(socket);
     }
     if slot.owner == 0 && take(slot, cookie) {
         let socket = &mut slot.socket;
@@ -138,6 +158,12 @@ pub(crate) fn find_or_make(cookie: u64, sk: *mut bpf_sock) -> Option<&'static mu
     }
     // SAFETY: see Crowded.
     unsafe { CROWDED.0.get().write_volatile(1) };
+    make_stored(sk)
+}
+
+/// Storage of a socket, made if there is none; counts where the kernel has no memory.
+#[inline(always)]
+pub(crate) fn make_stored(sk: *mut bpf_sock) -> Option<&'static mut Socket> {
     if sk.is_null() {
         return None;
     }
@@ -148,13 +174,15 @@ pub(crate) fn find_or_make(cookie: u64, sk: *mut bpf_sock) -> Option<&'static mu
     socket
 }
 
-/// The socket has nothing more to tell: gives its slot to whoever comes next. Storage goes with the socket.
+/// The TCP socket has nothing more to tell: gives its slot to whoever comes next. Storage goes with the socket.
 #[inline(always)]
 pub(crate) fn forget(cookie: u64) {
     if let Some(slot) = slot(cookie)
         && slot.owner == cookie
     {
-        slot.owner = 0;
+        // The end of a connection and the release of its socket may both come here; the second must not give away what
+        // somebody else has taken in between.
+        exchange(slot, cookie, 0);
     }
 }
 
@@ -165,20 +193,25 @@ fn slot(cookie: u64) -> Option<&'static mut Slot> {
     SLOTS.get_ptr_mut(index).map(|slot| unsafe { &mut *slot })
 }
 
-/// Takes a free slot. The lock decides between two sockets that fall on it at the same moment: the BPF instructions that
-/// could do so came with 5.12.
+/// Takes a free slot.
 #[inline(always)]
 fn take(slot: &mut Slot, cookie: u64) -> bool {
+    exchange(slot, 0, cookie)
+}
+
+/// Compares and sets the owner. With a lock: the BPF instruction that does so came with 5.12.
+#[inline(always)]
+fn exchange(slot: &mut Slot, from: u64, to: u64) -> bool {
     let lock = &raw mut slot.lock;
     // SAFETY: the verifier checks that the lock is the slot's own and is given back.
     unsafe {
         helper::bpf_spin_lock(lock);
-        let free = slot.owner == 0;
-        if free {
-            slot.owner = cookie;
+        let owned = slot.owner == from;
+        if owned {
+            slot.owner = to;
         }
         helper::bpf_spin_unlock(lock);
-        free
+        owned
     }
 }
 
