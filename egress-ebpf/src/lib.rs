@@ -132,9 +132,9 @@ pub mod map {
     pub const PAYLOADS: &str = "PAYLOADS";
     /// Per-CPU counters by [`crate::Loss`].
     pub const LOSSES: &str = "LOSSES";
-    /// State of sockets, by the low bits of their cookie.
+    /// State of TCP sockets, by the low bits of their cookie.
     pub const SLOTS: &str = "SLOTS";
-    /// State of the sockets whose slot is taken.
+    /// Socket storage: state of UDP sockets, and of the TCP sockets whose slot is taken.
     pub const SOCKETS: &str = "SOCKETS";
     /// (socket, peer) of unconnected UDP.
     pub const UDP_PEERS: &str = "UDP_PEERS";
