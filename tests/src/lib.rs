@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod program;
+pub mod scenario;
 pub mod screens;
 pub mod terminal;
 pub mod worlds;
