@@ -8,9 +8,11 @@ use crate::id::{NamespacedName, ObjectRef};
 use crate::mesh::chain::{Block, Picked};
 use crate::mesh::decide::{Walk, Wire, Wrapped};
 use crate::mesh::gateway::MergedGateway;
+use crate::mesh::listener::VIRTUAL_OUTBOUND;
 use crate::mesh::miss::Near;
+use crate::mesh::object::policy::{EnvoyPart, EnvoyPatch};
 use crate::mesh::object::{HttpAction, HttpRule, L4Rule, Route};
-use crate::mesh::proxy::Proxy;
+use crate::mesh::proxy::{Proxy, Role};
 use crate::mesh::registry::Upstream;
 use crate::mesh::route::without_port;
 use crate::mesh::scope::Scope;
@@ -66,7 +68,7 @@ impl Mesh {
         let Some(proxy) = self.proxy(call.pod) else {
             return Expected::unknown("this kind of proxy is not modelled");
         };
-        let walk = Walk { mesh: self, proxy, pod: call.pod, depth: 0 };
+        let walk = Walk { mesh: self, proxy, pod: call.pod, from: None, depth: 0 };
         let mut out = Self::by_bytes(call, |wire| walk.outbound(wire));
         self.finish(&mut out, call, proxy);
         out
@@ -78,7 +80,7 @@ impl Mesh {
             return Expected::unknown("the pod runs no gateway");
         }
         let Some(proxy) = self.proxy(call.pod) else { return Expected::unknown("the pod runs no gateway") };
-        let walk = Walk { mesh: self, proxy, pod: call.pod, depth: 0 };
+        let walk = Walk { mesh: self, proxy, pod: call.pod, from: None, depth: 0 };
         let mut out = Self::by_bytes(call, |wire| walk.at_gateway(wire));
         self.finish(&mut out, call, proxy);
         out
@@ -150,12 +152,51 @@ impl Mesh {
             misses.extend(self.near_misses(&near, out));
         }
         out.misses = misses;
-        if let Some(first) = proxy.filters.first() {
-            let object = self.index.envoy_filters[*first as usize].meta.object.clone();
-            let says = "an EnvoyFilter may have changed the proxy's configuration".to_owned();
-            out.because.push(Step::new("listener", Mark::Unknown, says).by(object, ".spec.configPatches"));
+        mark_loop(out);
+        self.taint(out, proxy, call.to.port());
+        if let Some(leg2) = out.leg2.as_deref() {
+            // what the second leg lacks, the whole answer lacks
+            if leg2.certainty == Certainty::EnvoyFilterTainted || out.certainty == Certainty::Exact {
+                out.certainty = leg2.certainty;
+            }
+        }
+    }
+
+    /// Names the EnvoyFilter that may have changed what a proxy does with a connection to this port of its listeners. What no
+    /// listener takes goes through the one of port 15001.
+    pub(crate) fn taint(&self, out: &mut Expected, proxy: &Proxy, port: u16) {
+        if proxy.filters.is_empty() {
+            return;
+        }
+        let clusters: Vec<&ArcStr> = out.cluster.iter().chain(&out.alternatives).collect();
+        let touches = |patch: &EnvoyPatch| match &patch.part {
+            EnvoyPart::All => true,
+            EnvoyPart::Port(p) => *p == port || (*p == VIRTUAL_OUTBOUND && proxy.key.role == Role::Sidecar),
+            EnvoyPart::Cluster { name, port, subset, host } => clusters.iter().any(|cluster| {
+                let mut parts = cluster.split('|').skip(1);
+                let (number, of, dialled) = (parts.next(), parts.next(), parts.next());
+                (name.is_empty() || name == *cluster)
+                    && port.is_none_or(|p| number.and_then(|n| n.parse().ok()) == Some(p))
+                    && (subset.is_empty() || of == Some(subset.as_str()))
+                    && (host.is_empty() || dialled == Some(host.as_str()))
+            }),
+        };
+        for (n, patches) in &proxy.filters {
+            let filter = &self.index.envoy_filters[*n as usize];
+            let Some(patch) = patches.iter().map(|p| &filter.patches[*p as usize]).find(|p| touches(p)) else {
+                continue;
+            };
+            let of = match proxy.key.role {
+                Role::Sidecar => "the sidecar's",
+                Role::Gateway => "the gateway's",
+            };
+            let says = format!("an EnvoyFilter may have changed {of} configuration");
+            let step = Step::new("listener", Mark::Unknown, says).by(filter.meta.object.clone(), patch.path.clone());
+            // the steps after it say what the objects say; the last one of them decides
+            out.because.insert(0, step);
             out.reasons.push(Reason::EnvoyFilter);
             out.certainty = Certainty::EnvoyFilterTainted;
+            return;
         }
     }
 
@@ -229,6 +270,32 @@ impl Mesh {
             }
             None => (self.index.config.object.clone(), ".data.mesh.outboundTrafficPolicy".into()),
         }
+    }
+}
+
+/// A gateway that sends it to a cluster where it came from sends it round for ever: Istio has no protection against that.
+fn mark_loop(first: &mut Expected) {
+    let legs = std::iter::successors(Some(&*first), |leg| leg.leg2.as_deref());
+    if legs.last().is_none_or(|last| last.outcome != Outcome::ViaGateway) {
+        return;
+    }
+    let mut passed: Vec<(Option<NamespacedName>, Option<ArcStr>)> = Vec::new();
+    let mut leg = Some(first);
+    while let Some(here) = leg.filter(|l| l.outcome == Outcome::ViaGateway) {
+        let hop = (here.gateway.clone(), here.cluster.clone());
+        if passed.contains(&hop) {
+            let gateway = here.gateway.as_ref().map_or_else(String::new, ToString::to_string);
+            here.reason = Some(Reason::GatewayLoop);
+            let mut step =
+                Step::new("gateway", Mark::Decides, format!("the route leads back to {gateway}, where it came from"));
+            if let Some((object, field)) = &here.routed {
+                step = step.by(object.clone(), field.clone());
+            }
+            here.because.push(step);
+            return;
+        }
+        passed.push(hop);
+        leg = here.leg2.as_deref_mut();
     }
 }
 

@@ -6,10 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use arcstr::ArcStr;
 
 use crate::id::{NamespacedName, ObjectRef};
+use crate::mesh::authz::{Arrival, Court, Identity, Request, Ruling};
 use crate::mesh::chain::{Action, Chain, Cluster, Picked, Seen, Termination, Weighted};
 use crate::mesh::cluster::{self, Dial, Known, Missing, Wrap};
+use crate::mesh::gateway::{GatewayListener, ServerId};
 use crate::mesh::listener::{Bind, VIRTUAL_OUTBOUND};
-use crate::mesh::object::PolicyMode;
+use crate::mesh::object::{PolicyMode, TlsMode};
 use crate::mesh::proxy::Proxy;
 use crate::mesh::registry::UpstreamId;
 use crate::mesh::route::{HttpRoute, Target, VirtualHost};
@@ -60,6 +62,8 @@ pub(crate) struct Walk<'m> {
     pub(crate) mesh: &'m Mesh,
     pub(crate) proxy: &'m Proxy,
     pub(crate) pod: PodIndex,
+    /// The pod whose proxy connected to this one, where that is known.
+    pub(crate) from: Option<PodIndex>,
     pub(crate) depth: usize,
 }
 
@@ -192,6 +196,17 @@ impl Walk<'_> {
             }
             return out;
         }
+        let ruling = self.authorized(listener, chain, &wire);
+        if let Ruling::Stops(step) = ruling {
+            let mut out = Expected::new(Outcome::Blocked);
+            out.reason = Some(Reason::AuthorizationPolicy);
+            out.response = matches!(chain.action, Action::GatewayRoutes(_)).then_some(403);
+            out.because.extend(server.map(|(object, field)| {
+                Step::new("gateway", Mark::Ok, format!("listens on port {port}")).by(object, field)
+            }));
+            out.because.push(step);
+            return out;
+        }
         let mut out = match &chain.action {
             Action::Tcp(clusters) => {
                 let chooser = Chooser { rule: chain.origin.rule, authority: None, http: false, missing: 503, place: 0 };
@@ -229,19 +244,62 @@ impl Walk<'_> {
                 out
             }
         };
+        apply(ruling, &mut out);
         if let Some((object, field)) = server {
             out.because.insert(0, Step::new("gateway", Mark::Ok, format!("listens on port {port}")).by(object, field));
         }
         out
     }
 
-    fn server_of(
-        &self,
-        listener: &crate::mesh::gateway::GatewayListener,
-        chain: &Chain,
-    ) -> Option<(ObjectRef, ArcStr)> {
+    /// What the AuthorizationPolicies of this gateway say, before any route is looked up.
+    fn authorized(&self, listener: &GatewayListener, chain: &Chain, wire: &Wire<'_>) -> Ruling {
+        if self.proxy.policies.is_empty() {
+            return Ruling::Passes(None);
+        }
+        let index = &self.mesh.index;
+        let from = self.from.map(|p| self.mesh.pod(p));
+        let mode = self.server_id(listener, chain).and_then(|(g, s)| {
+            let server = &index.gateways[g as usize].servers[s as usize];
+            server.tls.map(|t| t.mode)
+        });
+        let identity = match (mode, wire.tls, from) {
+            (Some(TlsMode::IstioMutual), Wrapped::InMeshTls, Some(pod)) => Identity::Of(format!(
+                "spiffe://{}/ns/{}/sa/{}",
+                index.config.trust_domain.replace('@', "."),
+                pod.name.namespace,
+                pod.service_account
+            )),
+            (
+                Some(TlsMode::IstioMutual | TlsMode::Mutual | TlsMode::OptionalMutual),
+                Wrapped::InMeshTls | Wrapped::InTls,
+                _,
+            ) => Identity::Unknown,
+            _ => Identity::None,
+        };
+        let reads_http = matches!(chain.action, Action::GatewayRoutes(_));
+        if reads_http && wire.tls == Wrapped::Plain && !wire.http {
+            // the codec fails before any request reaches a policy
+            return Ruling::Passes(None);
+        }
+        let inspects = listener.chains.list.iter().any(|c| !c.sni.is_empty() || c.terminates.is_some());
+        let authority = wire.http.then(|| wire.authority());
+        let arrival = Arrival {
+            to: wire.to,
+            from: from.and_then(|p| p.ips.first().copied()),
+            identity,
+            sni: if inspects && wire.tls != Wrapped::Plain { &wire.sni } else { "" },
+            http: reads_http.then(|| Request { host: authority.as_deref(), path: wire.path }),
+        };
+        Court { index, arrival: &arrival }.rule(&self.proxy.policies)
+    }
+
+    fn server_id(&self, listener: &GatewayListener, chain: &Chain) -> Option<ServerId> {
         let place = listener.chains.list.iter().position(|c| std::ptr::eq(c, chain))?;
-        let (g, s) = *listener.servers.get(place)?;
+        listener.servers.get(place).copied()
+    }
+
+    fn server_of(&self, listener: &GatewayListener, chain: &Chain) -> Option<(ObjectRef, ArcStr)> {
+        let (g, s) = self.server_id(listener, chain)?;
         let gateway = &self.mesh.index.gateways[g as usize];
         Some((gateway.shown.clone(), gateway.servers[s as usize].path.clone()))
     }
@@ -584,6 +642,10 @@ impl Walk<'_> {
             endpoints.iter().find_map(|(ip, port, mtls)| pod_of(ip).map(|p| (p, *ip, *port, *mtls)))?;
         let mut next = wire.clone();
         next.to = SocketAddr::new(ip, port);
+        if next.http && next.tls == Wrapped::Plain && next.host.is_none() {
+            // a request without a name is one for the address that was dialled first
+            next.host = Some(Cow::Owned(wire.to.ip().to_string()));
+        }
         if let Some(authority) = chooser.authority {
             next.host = Some(Cow::Owned(authority.to_ascii_lowercase()));
         }
@@ -603,7 +665,10 @@ impl Walk<'_> {
             Wrap::Nothing | Wrap::Automatic(_) => {}
         }
         let proxy = self.mesh.proxy(pod)?;
-        Some(Walk { mesh: self.mesh, proxy, pod, depth: self.depth + 1 }.at_gateway(&next))
+        let from = Some(self.pod);
+        let mut out = Walk { mesh: self.mesh, proxy, pod, from, depth: self.depth + 1 }.at_gateway(&next);
+        self.mesh.taint(&mut out, proxy, next.to.port());
+        Some(out)
     }
 }
 
@@ -639,6 +704,34 @@ fn next(known: &Known<'_>, wire: &Wire<'_>) -> Next {
                 port: Some(wire.to.port()),
                 endpoints: Vec::new(),
             }
+        }
+    }
+}
+
+/// What a policy leaves open, and what it permits.
+fn apply(ruling: Ruling, out: &mut Expected) {
+    match ruling {
+        Ruling::Passes(step) => {
+            let place = usize::from(!out.because.is_empty() && out.because[0].claim == "gateway");
+            if let Some(step) = step {
+                out.because.insert(place, step);
+            }
+        }
+        Ruling::Stops(_) => {}
+        Ruling::Open(step, certainty) => {
+            Walk::start_alternatives(out);
+            out.alternative_outcomes.push(Outcome::Blocked);
+            out.alternatives.push("403".into());
+            out.certainty = certainty;
+            out.reasons.push(Reason::AuthorizationPolicy);
+            out.because.push(step);
+        }
+        Ruling::Asks(step) => {
+            Walk::start_alternatives(out);
+            out.alternative_outcomes.push(Outcome::Blocked);
+            out.outcome = Outcome::Unknown;
+            out.reason = Some(Reason::AuthorizationPolicy);
+            out.because.push(step);
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::id::ObjectRef;
 use crate::manifest::{self, Problem, RawObject};
 use crate::mesh::gatewayapi;
+use crate::mesh::object::authorization::AuthorizationPolicy;
 use crate::mesh::object::kube::Node;
 use crate::mesh::object::policy::{EnvoyFilter, PeerAuthentication};
 use crate::mesh::object::read::{At, Labels, Note};
@@ -40,6 +41,11 @@ pub(crate) struct Index {
     pub(crate) nodes: Vec<Node>,
     pub(crate) peer_authentications: Vec<PeerAuthentication>,
     pub(crate) envoy_filters: Vec<EnvoyFilter>,
+    /// Some EnvoyFilter is for proxies of certain releases.
+    pub(crate) filters_by_version: bool,
+    /// Oldest first.
+    pub(crate) authorization_policies: Vec<AuthorizationPolicy>,
+    pub(crate) policies_of: FxHashMap<ArcStr, Vec<u32>>,
     /// Label keys that any selector or sourceLabels asks for: proxies that agree in them are alike.
     pub(crate) label_keys: FxHashSet<ArcStr>,
     /// Objects that istiod does not read: outside of its discovery selectors, or of another revision; entries of these hosts.
@@ -70,6 +76,7 @@ pub(crate) struct Objects {
     pub(crate) pods: Vec<PodSpec>,
     pub(crate) peer_authentications: Vec<PeerAuthentication>,
     pub(crate) envoy_filters: Vec<EnvoyFilter>,
+    pub(crate) authorization_policies: Vec<AuthorizationPolicy>,
     pub(crate) config: Option<MeshConfig>,
     pub(crate) gateway_api: gatewayapi::Objects,
 }
@@ -206,6 +213,9 @@ impl Objects {
             ("security.istio.io", "PeerAuthentication") => {
                 self.peer_authentications.push(PeerAuthentication::read(meta(), &at));
             }
+            ("security.istio.io", "AuthorizationPolicy") => {
+                self.authorization_policies.push(AuthorizationPolicy::read(meta(), &at));
+            }
             ("", "Service") => self.services.push(Service::read(meta(), &at)),
             ("", "Endpoints") => {
                 let slices = EndpointSlice::read_endpoints(&meta(), &at);
@@ -282,6 +292,14 @@ impl Index {
         }
         let mut gateways = objects.gateways;
         gateways.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
+        let mut envoy_filters = objects.envoy_filters;
+        envoy_filters.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
+        let mut authorization_policies = objects.authorization_policies;
+        authorization_policies.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
+        let mut policies_of: FxHashMap<ArcStr, Vec<u32>> = FxHashMap::default();
+        for (n, policy) in (0u32..).zip(&authorization_policies) {
+            policies_of.entry(policy.meta.namespace().clone()).or_default().push(n);
+        }
         let mut services_of: FxHashMap<ArcStr, Vec<u32>> = FxHashMap::default();
         for (n, service) in objects.services.iter().enumerate() {
             services_of.entry(service.meta.namespace().clone()).or_default().push(n as u32);
@@ -301,7 +319,10 @@ impl Index {
             namespaces,
             nodes: objects.nodes,
             peer_authentications: objects.peer_authentications,
-            envoy_filters: objects.envoy_filters,
+            filters_by_version: envoy_filters.iter().flat_map(|f| &f.patches).any(|p| p.version.is_some()),
+            envoy_filters,
+            authorization_policies,
+            policies_of,
             label_keys: FxHashSet::default(),
             hidden,
         };
@@ -319,7 +340,10 @@ impl Index {
         }
         self.destination_rules.list.iter().filter_map(|r| r.selector.as_ref()).for_each(&mut add);
         self.sidecars.iter().filter_map(|s| s.selector.as_ref()).for_each(&mut add);
-        self.envoy_filters.iter().for_each(|f| add(&f.selector));
+        let filters = self.envoy_filters.iter().map(|f| &f.attachment);
+        let attachments = filters.chain(self.authorization_policies.iter().map(|p| &p.attachment));
+        attachments.filter_map(|a| a.selector.as_ref()).for_each(&mut add);
+        keys.insert(crate::mesh::authz::GATEWAY_NAME.into());
         keys
     }
 
@@ -387,6 +411,8 @@ fn hide(objects: &mut Objects, config: &MeshConfig, namespaces: &FxHashMap<ArcSt
     objects.destination_rules.retain(|o| reads(&o.meta));
     objects.sidecars.retain(|o| reads(&o.meta));
     objects.envoy_filters.retain(|o| reads(&o.meta));
+    objects.authorization_policies.retain(|o| reads(&o.meta));
+    objects.peer_authentications.retain(|o| reads(&o.meta));
     objects.services.retain(|o| selected(o.meta.namespace()));
     objects.gateway_api.retain(&reads);
     hidden

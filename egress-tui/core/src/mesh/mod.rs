@@ -15,6 +15,7 @@
 //! tables are compiled when a pod first needs them, and shared between pods that are alike.
 
 mod ask;
+mod authz;
 pub mod call;
 mod capture;
 mod chain;
@@ -228,7 +229,9 @@ impl Mesh {
             (role == Role::Sidecar).then(|| self.index.sidecar_for(&namespace, &self.pod(pod).labels)).flatten();
         let scope = self.scope(&namespace, role, sidecar);
         let labels = self.pod(pod).labels.iter().filter(|(k, _)| self.index.label_keys.contains(k)).cloned().collect();
-        let key = ProxyKey { namespace, role, sidecar, labels, allocated: record.uses_allocated, ipv6: record.ipv6 };
+        let version = record.version.clone().filter(|_| self.index.filters_by_version);
+        let allocated = record.uses_allocated;
+        let key = ProxyKey { namespace, role, sidecar, labels, allocated, ipv6: record.ipv6, version };
         if role == Role::Gateway {
             // what it listens on depends on the Services that front the pod: each has a proxy of its own
             return Some(Arc::new(Proxy::new(&self.index, key, scope)));

@@ -107,6 +107,8 @@ rules! {
         merge_rules_by_export "ENABLE_ENHANCED_DESTINATIONRULE_MERGE" 18 true "DestinationRules of one host merge only where their exportTo are equal.";
         scope_gateways "PILOT_SCOPE_GATEWAY_TO_NAMESPACE" 0 false "A Gateway applies to pods of its own namespace only.";
         filter_gateway_clusters "PILOT_FILTER_GATEWAY_CLUSTER_CONFIG" 0 false "A gateway knows only the destinations of its routes.";
+        selector_policies_on_kube_gateways "ENABLE_SELECTOR_BASED_K8S_GATEWAY_POLICY" 0 true "AuthorizationPolicies and EnvoyFilters with a selector apply to Gateway API gateways too.";
+        several_authorizers "PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS" 0 false "A workload may have CUSTOM policies of several authorizers.";
         absolute_names "PILOT_ENABLE_ABSOLUTE_FQDN_VHOST_DOMAIN" 26 true "Hosts match with a dot at the end as well.";
     }
 }

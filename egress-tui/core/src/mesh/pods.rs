@@ -20,6 +20,8 @@ pub(crate) struct PodRecord {
     pub(crate) uses_allocated: bool,
     /// Has only IPv6 addresses.
     pub(crate) ipv6: bool,
+    /// The release of its proxy, where the image tells all three numbers.
+    pub(crate) version: Option<ArcStr>,
     /// Neither Succeeded nor Failed.
     pub(crate) running: bool,
     pub(crate) gateway: GatewayPod,
@@ -60,6 +62,7 @@ pub(crate) fn read(index: &Index, spec: &PodSpec) -> (Pod, PodRecord) {
     let record = PodRecord {
         uses_allocated: auto && (dns_capture || proxy == ProxyKind::Waypoint),
         ipv6: !spec.ips.is_empty() && spec.ips.iter().all(IpAddr::is_ipv6),
+        version: spec.proxy_container().and_then(|c| release(&c.image)),
         running: !matches!(spec.phase.as_str(), "Succeeded" | "Failed"),
         gateway: GatewayPod {
             labels: spec.meta.labels.clone(),
@@ -106,6 +109,14 @@ fn metadata(index: &Index, spec: &PodSpec) -> Labels {
         set(key, value);
     }
     out
+}
+
+/// `1.31.2` of `…/proxyv2:1.31.2-distroless`.
+fn release(image: &str) -> Option<ArcStr> {
+    let tag = image.split('@').next()?.rsplit_once(':')?.1;
+    let number = tag.split('-').next()?;
+    let parts: Vec<&str> = number.split('.').collect();
+    (parts.len() == 3 && parts.iter().all(|p| p.parse::<u16>().is_ok())).then(|| number.into())
 }
 
 fn kind(spec: &PodSpec) -> ProxyKind {

@@ -10,6 +10,7 @@ use crate::mesh::gateway::MergedGateway;
 use crate::mesh::index::Index;
 use crate::mesh::listener::PortListeners;
 use crate::mesh::object::PolicyMode;
+use crate::mesh::object::policy::{EnvoyFilter, EnvoyPatch};
 use crate::mesh::object::read::Labels;
 use crate::mesh::registry::{Address, Upstream};
 use crate::mesh::route::PortRoutes;
@@ -34,6 +35,8 @@ pub(crate) struct ProxyKey {
     pub(crate) allocated: bool,
     /// Has only IPv6 addresses.
     pub(crate) ipv6: bool,
+    /// The release of the proxy as its image says, where some EnvoyFilter asks for it.
+    pub(crate) version: Option<ArcStr>,
 }
 
 /// See the module.
@@ -41,8 +44,10 @@ pub(crate) struct ProxyKey {
 pub(crate) struct Proxy {
     pub(crate) key: ProxyKey,
     pub(crate) scope: Arc<Scope>,
-    /// EnvoyFilters that may have changed its configuration: indexes.
-    pub(crate) filters: Vec<u32>,
+    /// EnvoyFilters that may have changed its configuration, with those of their patches that apply.
+    pub(crate) filters: Vec<(u32, Vec<u32>)>,
+    /// AuthorizationPolicies that a gateway applies to what arrives.
+    pub(crate) policies: Vec<u32>,
     listeners: RwLock<FxHashMap<u16, Arc<PortListeners>>>,
     routes: RwLock<FxHashMap<u16, Arc<PortRoutes>>>,
     pub(crate) gateway: OnceLock<Option<MergedGateway>>,
@@ -50,13 +55,24 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) fn new(index: &Index, key: ProxyKey, scope: Arc<Scope>) -> Self {
-        let applies = |f: &crate::mesh::object::policy::EnvoyFilter| {
-            let here = f.meta.namespace() == &key.namespace || *f.meta.namespace() == index.config.root_namespace;
-            let role = if key.role == Role::Sidecar { f.sidecars } else { f.gateways };
-            here && role && crate::mesh::object::read::selects(&f.selector, &key.labels)
+        let filters = (0u32..).zip(&index.envoy_filters).filter_map(|(n, f)| {
+            let patches = applying(index, &key, f);
+            (!patches.is_empty()).then_some((n, patches))
+        });
+        let filters = filters.collect();
+        let policies = match key.role {
+            Role::Gateway => index.policies_for(&key.namespace, &key.labels),
+            Role::Sidecar => Vec::new(),
         };
-        let filters = (0u32..).zip(&index.envoy_filters).filter(|(_, f)| applies(f)).map(|(n, _)| n).collect();
-        Self { key, scope, filters, listeners: RwLock::default(), routes: RwLock::default(), gateway: OnceLock::new() }
+        Self {
+            key,
+            scope,
+            filters,
+            policies,
+            listeners: RwLock::default(),
+            routes: RwLock::default(),
+            gateway: OnceLock::new(),
+        }
     }
 
     pub(crate) fn namespace(&self) -> &ArcStr {
@@ -94,6 +110,22 @@ impl Proxy {
     pub(crate) fn routes(&self, index: &Index, port: u16) -> Arc<PortRoutes> {
         cached(&self.routes, port, || PortRoutes::new(index, self, port))
     }
+}
+
+/// Patches of an EnvoyFilter that a proxy gets (`push_context.go` EnvoyFilters, `envoyfilter.go` proxyMatch).
+fn applying(index: &Index, key: &ProxyKey, filter: &EnvoyFilter) -> Vec<u32> {
+    let namespace = filter.meta.namespace();
+    if (*namespace != key.namespace && *namespace != index.config.root_namespace)
+        || !index.attaches(&filter.attachment, namespace, &key.namespace, &key.labels)
+    {
+        return Vec::new();
+    }
+    let fits = |p: &EnvoyPatch| {
+        let role = if key.role == Role::Sidecar { p.sidecars } else { p.gateways };
+        // a proxy whose release is not known may be one of those that are meant
+        role && p.version.as_ref().zip(key.version.as_ref()).is_none_or(|(wanted, own)| wanted.is_match(own))
+    };
+    (0u32..).zip(&filter.patches).filter(|(_, p)| fits(p)).map(|(n, _)| n).collect()
 }
 
 fn cached<T>(cache: &RwLock<FxHashMap<u16, Arc<T>>>, port: u16, make: impl FnOnce() -> T) -> Arc<T> {

@@ -90,6 +90,9 @@ fn arriving(q: &Question<'_>) -> Judgement {
     let draft = Draft::of(e);
     let source = e.routed.clone().or_else(|| e.entry.as_ref().map(|x| (x.object.clone(), x.field.clone())));
     let pod = &q.mesh.pod(q.call.pod).object;
+    if e.outcome != Outcome::Unknown && may_stop(e) {
+        return conditional_at_gateway(e, draft);
+    }
     match e.outcome {
         Outcome::Broken => broken(e, draft),
         Outcome::Blocked => {
@@ -108,8 +111,9 @@ fn arriving(q: &Question<'_>) -> Judgement {
             draft.decide(Verdict::GatewayLeg, Reason::GatewayRoute, source, format!("a route of {pod} takes it on"))
         }
         Outcome::NotCaptured | Outcome::NotApplicable | Outcome::Unknown => {
-            let (object, says) = draft.last_source("model", "this path is not modelled");
-            draft.decide(Verdict::Unknown, Reason::EvidenceMissing, object, says)
+            let claim = if e.reason == Some(Reason::AuthorizationPolicy) { "policy" } else { "model" };
+            let (object, says) = draft.last_source(claim, "this path is not modelled");
+            draft.decide(Verdict::Unknown, e.reason.unwrap_or(Reason::EvidenceMissing), object, says)
         }
     }
 }
@@ -261,16 +265,49 @@ fn broken(e: &Expected, draft: Draft) -> Judgement {
     draft.decide(Verdict::Broken, reason, source.or_else(|| e.routed.clone()), says)
 }
 
+/// Line 3, at a gateway.
+fn stopped_at_gateway(leg: &Expected, draft: Draft, routed: Option<(ObjectRef, arcstr::ArcStr)>) -> Judgement {
+    let (verdict, claim, otherwise) = match leg.outcome {
+        Outcome::Blocked => (Verdict::Blocked, "policy", Reason::AuthorizationPolicy),
+        Outcome::Unknown => (Verdict::Unknown, "policy", Reason::EvidenceMissing),
+        _ => (Verdict::Broken, "", Reason::GatewayNoRoute),
+    };
+    let (source, says) = draft.last_source(claim, "the gateway leads nowhere");
+    draft.decide(verdict, leg.reason.unwrap_or(otherwise), source.or(routed), says)
+}
+
+/// Line 10, at a gateway: it stops what arrives, or does not, and nothing that was seen tells.
+fn conditional_at_gateway(leg: &Expected, draft: Draft) -> Judgement {
+    if leg.reasons.contains(&Reason::AuthorizationPolicy) {
+        let (source, says) = draft.last_source("policy", "a policy of the gateway may stop it");
+        return draft.decide(Verdict::Conditional, Reason::AuthorizationPolicy, source, says);
+    }
+    let says = "the gateway has several routes for it, and nothing that was seen chooses between them".to_owned();
+    draft.decide(Verdict::Conditional, leg.reason.unwrap_or(Reason::EvidenceMissing), leg.routed.clone(), says)
+}
+
+/// Some of the allowed outcomes lead nowhere and some lead on.
+fn may_stop(leg: &Expected) -> bool {
+    let stops = |o: &Outcome| matches!(o, Outcome::Broken | Outcome::Blocked);
+    leg.alternative_outcomes.iter().any(stops) && !leg.alternative_outcomes.iter().all(stops)
+}
+
 /// Lines 3 (the gateway leads nowhere), 6 and 7.
 fn through_gateway(q: &Question<'_>, mut draft: Draft) -> Judgement {
     let e = q.expected;
     let waypoint = e.outcome == Outcome::ViaWaypoint;
-    if let Some(leg2) = e.leg2.as_deref().filter(|l| matches!(l.outcome, Outcome::Broken | Outcome::Blocked)) {
-        draft.adopt(leg2);
-        let verdict = if leg2.outcome == Outcome::Blocked { Verdict::Blocked } else { Verdict::Broken };
-        let reason = leg2.reason.unwrap_or(Reason::GatewayNoRoute);
-        let (source, says) = draft.last_source("", "the gateway leads nowhere");
-        return draft.decide(verdict, reason, source.or_else(|| e.routed.clone()), says);
+    let legs: Vec<&Expected> = std::iter::successors(e.leg2.as_deref(), |leg| leg.leg2.as_deref()).collect();
+    let ends = |l: &&Expected| {
+        matches!(l.outcome, Outcome::Broken | Outcome::Blocked | Outcome::Unknown)
+            || l.reason == Some(Reason::GatewayLoop)
+    };
+    if let Some(end) = legs.iter().position(ends) {
+        legs[..=end].iter().for_each(|leg| draft.adopt(leg));
+        return stopped_at_gateway(legs[end], draft, e.routed.clone());
+    }
+    if let Some(open) = legs.iter().position(|leg| may_stop(leg)) {
+        legs[..=open].iter().for_each(|leg| draft.adopt(leg));
+        return conditional_at_gateway(legs[open], draft);
     }
     if let Some(judgement) = captured_by_other(q, &draft) {
         return judgement;

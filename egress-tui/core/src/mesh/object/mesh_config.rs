@@ -69,6 +69,12 @@ pub(crate) struct MeshConfig {
     /// Namespace selectors with what they permit, and the default.
     pub(crate) visibility: (Vec<(Selector, EntryVisibility)>, EntryVisibility),
     pub(crate) visibility_for_sidecars: bool,
+    pub(crate) trust_domain: ArcStr,
+    pub(crate) trust_domain_aliases: Vec<ArcStr>,
+    /// External authorizers by name, with whether they speak HTTP only.
+    pub(crate) authorizers: Vec<(ArcStr, bool)>,
+    /// Gateways take the client's address from headers that proxies before them set.
+    pub(crate) trusts_forwarded: bool,
 }
 
 impl Default for MeshConfig {
@@ -87,6 +93,10 @@ impl Default for MeshConfig {
             auto_mtls: true,
             visibility: (Vec::new(), EntryVisibility::Public),
             visibility_for_sidecars: false,
+            trust_domain: "cluster.local".into(),
+            trust_domain_aliases: Vec::new(),
+            authorizers: Vec::new(),
+            trusts_forwarded: false,
         }
     }
 }
@@ -134,6 +144,24 @@ impl MeshConfig {
             if let Some(mode) = d.key("interceptionMode", |m| m.string()) {
                 self.interception = mode;
             }
+        });
+        if let Some(domain) = at.key("trustDomain", |t| t.string()).filter(|t| !t.is_empty()) {
+            self.trust_domain = domain;
+        }
+        self.trust_domain_aliases = at.key("trustDomainAliases", |l| l.strings());
+        self.authorizers = at
+            .key("extensionProviders", |l| {
+                l.each(|p| {
+                    let is = |key: &str| p.key(key, |v| v.is_present());
+                    (is("envoyExtAuthzHttp") || is("envoyExtAuthzGrpc"))
+                        .then(|| (p.key("name", |n| n.text()), is("envoyExtAuthzHttp")))
+                })
+            })
+            .into_iter()
+            .flatten()
+            .collect();
+        self.trusts_forwarded = at.key("defaultConfig", |d| {
+            d.key("gatewayTopology", |g| g.key("numTrustedProxies", |n| n.number())).is_some_and(|n| n > 0)
         });
         self.auto_mtls = at.key("enableAutoMtls", |b| b.bool()).unwrap_or(true);
         at.key("serviceEntryVisibility", |v| {

@@ -1,6 +1,7 @@
 //! Plain mirrors of the few fields that decide, read once from raw objects. What is wrong with a field is noted, and the object
 //! is kept; nothing here knows of other objects.
 
+pub(crate) mod authorization;
 pub(crate) mod istio;
 pub(crate) mod kube;
 pub(crate) mod mesh_config;
