@@ -45,6 +45,20 @@ pub struct CgroupId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct NetnsCookie(pub u64);
 
+/// Nodes whose observations can be joined. Which one an id belongs to stands in the highest byte of cookies and cgroup ids,
+/// and in the highest byte of process ids: places that the kernel never reaches (`PID_MAX_LIMIT` is 2²²).
+pub const MOST_NODES: usize = 256;
+
+/// Where the node stands in a process id.
+pub const NODE_SHIFT_OF_PID: u32 = 24;
+
+impl NetnsCookie {
+    /// The number of the node, 0 for the first.
+    pub fn node(self) -> usize {
+        (self.0 >> 56) as usize
+    }
+}
+
 /// `namespace/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct NamespacedName {

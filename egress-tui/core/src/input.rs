@@ -1,12 +1,16 @@
 //! Everything that may change the world. Sources translate into these values once, at the border; nothing behind it
 //! sees a kernel record, a Kubernetes client or a file.
+//!
+//! The types with `Serialize` are what [`crate::recording`] writes: a field that is added, moved or removed here is a new
+//! version of that format.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
+use serde::{Deserialize, Serialize};
 
-use crate::id::{CgroupId, Nanos, NetnsCookie, SocketCookie, WallTime};
+use crate::id::{CgroupId, NODE_SHIFT_OF_PID, Nanos, NetnsCookie, SocketCookie, WallTime};
 use crate::mesh::Mesh;
 use crate::world::{Capture, MeshSource};
 
@@ -51,6 +55,13 @@ pub enum Input {
     },
     /// What the source can see.
     Capture(Capture),
+    /// Another node takes part: ids that name this number are its.
+    Node {
+        /// From 1 on; the ledger's own node is 0.
+        number: usize,
+        /// Its name.
+        name: ArcStr,
+    },
     /// A new mesh took effect.
     Mesh {
         /// When.
@@ -70,7 +81,7 @@ pub enum Input {
 }
 
 /// TCP or UDP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Transport {
     /// TCP (MPTCP subflows too).
     Tcp,
@@ -97,7 +108,7 @@ impl Transport {
 }
 
 /// Who called `connect()` or `sendmsg()`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Opener {
     /// Thread group id (what users call pid).
     pub tgid: u32,
@@ -116,7 +127,7 @@ pub struct Opener {
 }
 
 /// The four numbers of a socket's first packet, after NAT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Wire {
     /// Source as the other side sees it.
     pub source: SocketAddr,
@@ -124,8 +135,15 @@ pub struct Wire {
     pub destination: SocketAddr,
 }
 
+impl Opener {
+    /// The process id as its node shows it.
+    pub fn pid(&self) -> u32 {
+        self.tgid & ((1 << NODE_SHIFT_OF_PID) - 1)
+    }
+}
+
 /// How a connect failed, as far as the kernel's counters tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Failure {
     /// A reset answered.
     Refused,
@@ -138,7 +156,7 @@ pub enum Failure {
 }
 
 /// A socket's life. Addresses are normalised: v4-mapped IPv6 is IPv4.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum SocketEvent {
     /// TCP established, or the first datagram of a (UDP socket, peer).
     Open {
@@ -227,7 +245,7 @@ impl SocketEvent {
 }
 
 /// Payload bytes and path quality, SYN and FIN already taken out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
     /// Payload bytes acknowledged by the peer (UDP: sent).
     pub sent: u64,
@@ -240,7 +258,7 @@ pub struct Counters {
 }
 
 /// A piece of the first bytes that a socket sent.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Payload {
     /// The socket.
     pub cookie: SocketCookie,

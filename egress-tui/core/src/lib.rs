@@ -13,6 +13,7 @@
 //! - [`verdict`]: the order of design §4.1; every verdict travels with the chain of steps that led to it.
 //! - [`filter`]: the language that chooses flows, the same everywhere.
 //! - [`query`]: filter, order and window of a list: the page that one screen needs.
+//! - [`recording`]: observations and objects as bytes, and back: the same inputs give the same worlds.
 //! - [`world`]: everything at one instant, cheap to clone, rendered by the TUI, the reports and `explain` alike.
 //!
 //! No I/O, no clock, no environment: time comes in as an argument, and `clippy.toml` beside this package forbids the rest.
@@ -27,6 +28,7 @@ pub mod manifest;
 pub mod mesh;
 pub mod name;
 pub mod query;
+pub mod recording;
 pub mod sniff;
 pub mod verdict;
 pub mod world;

@@ -99,20 +99,30 @@ pub fn parse(file: &str, text: &str) -> Manifest {
     let mut manifest = Manifest::default();
     let file = ArcStr::from(file);
     for (line, document) in documents(text) {
-        let origin = Origin { file: file.clone(), line, text: document.into(), item: None };
-        match read(document) {
-            Ok(tree) => {
-                for (at, says) in tree.notes {
-                    manifest.problems.push(problem(&origin, at, says));
-                }
-                if let Some(value) = tree.value {
-                    take_apart(value, origin, &mut manifest);
-                }
-            }
-            Err((at, says)) => manifest.problems.push(problem(&origin, at, says)),
-        }
+        take_document(Origin { file: file.clone(), line, text: document.into(), item: None }, &mut manifest);
     }
     manifest
+}
+
+/// Reads one document of a file, as [`Origin::text`] holds it, that began at `line`.
+pub fn parse_document(file: &ArcStr, line: u32, text: &str) -> Manifest {
+    let mut manifest = Manifest::default();
+    take_document(Origin { file: file.clone(), line, text: text.into(), item: None }, &mut manifest);
+    manifest
+}
+
+fn take_document(origin: Origin, manifest: &mut Manifest) {
+    match read(&origin.text) {
+        Ok(tree) => {
+            for (at, says) in tree.notes {
+                manifest.problems.push(problem(&origin, at, says));
+            }
+            if let Some(value) = tree.value {
+                take_apart(value, origin, manifest);
+            }
+        }
+        Err((at, says)) => manifest.problems.push(problem(&origin, at, says)),
+    }
 }
 
 /// The line of a field in the file, or of the nearest field above it that exists. `path` is spelled `.spec.hosts[0]`.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arcstr::ArcStr;
+use serde::{Deserialize, Serialize};
 
 use crate::id::{FlowId, ObjectRef, WallTime};
 use crate::input::Transport;
@@ -68,7 +69,7 @@ impl Coverage {
 }
 
 /// How the kernel is observed.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Capture {
     /// `full`, `reduced` or `none`.
     pub tier: ArcStr,
@@ -86,7 +87,7 @@ impl Capture {
 }
 
 /// One hook.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Hook {
     /// The BPF program's name.
     pub name: ArcStr,
@@ -95,7 +96,7 @@ pub struct Hook {
 }
 
 /// Where mesh objects come from.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct MeshSource {
     /// `files`, `cluster` or `none`.
     pub kind: ArcStr,

@@ -125,7 +125,7 @@ impl Ledger {
     }
 
     fn host_process(&self, socket: &Socket) -> Judged {
-        let says = format!("process {} (pid {}) belongs to no pod", socket.whose.comm, socket.opener.tgid);
+        let says = format!("process {} (pid {}) belongs to no pod", socket.whose.comm, socket.opener.pid());
         let judgement = judge::plain(Verdict::OutsideMesh, Reason::HostProcess, None, says);
         Judged { leg: Leg::Host, judgement, expected: None, name: self.name_of(socket, None) }
     }
@@ -254,7 +254,7 @@ impl Ledger {
             format!(
                 "{who} ({} pid {} uid {}) dialled {} over {}; attributed by {}",
                 socket.whose.comm,
-                socket.opener.tgid,
+                socket.opener.pid(),
                 socket.opener.uid,
                 socket.dialled,
                 socket.transport.as_str(),
@@ -372,13 +372,13 @@ impl Ledger {
         if socket.booked.as_ref().is_some_and(|b| b.key == flow_key) {
             return;
         }
+        let node = self.node_of(&socket.opener);
         let row = self.row(socket, path, judged);
         let cookie = key.cookie.0 ^ key.peer.map_or(0, |p| u64::from(p.port()));
         let Some(state) = self.state_of(key) else { return };
         if let Some(old) = self.take_booked(key) {
             self.flows.remove(&old);
         }
-        let node = self.options.node.clone();
         self.changed = true;
         if let Some(booked) = self.flows.add(&node, flow_key, cookie, row, state) {
             self.give_booked(key, booked);
@@ -388,7 +388,7 @@ impl Ledger {
     fn row(&self, socket: &Socket, path: Vec<crate::world::Hop>, judged: Judged) -> Flow {
         let pod = socket.whose.pod.map(|p| self.mesh.pod(p));
         let ip = socket.local.map(|l| l.ip()).filter(|ip| !ip.is_unspecified()).or_else(|| pod?.ips.first().copied());
-        let process = Process { pid: socket.opener.tgid, comm: socket.whose.comm.clone(), uid: socket.opener.uid };
+        let process = Process { pid: socket.opener.pid(), comm: socket.whose.comm.clone(), uid: socket.opener.uid };
         let own = ip.map(|ip| SocketAddr::new(ip, socket.local.map_or(0, |l| l.port())));
         let bytes = socket.bytes();
         Flow {
@@ -400,9 +400,9 @@ impl Ledger {
                 workload: pod.map(|p| p.workload.clone()),
                 container: socket.whose.container.clone(),
                 service_account: pod.map(|p| p.service_account.clone()),
-                process: (socket.opener.tgid != 0).then_some(process),
+                process: (socket.opener.pid() != 0).then_some(process),
                 ip,
-                node: self.options.node.clone(),
+                node: self.node_of(&socket.opener),
                 labels: pod.map(|p| p.labels.clone()).unwrap_or_default(),
                 evidence: if pod.is_some() { socket.whose.evidence } else { Attribution::None },
             },

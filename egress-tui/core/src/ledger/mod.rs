@@ -65,6 +65,8 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Ledger {
     options: Options,
+    /// The nodes that take part; the first is the ledger's own.
+    nodes: Vec<ArcStr>,
     mesh: Arc<Mesh>,
     coverage: Coverage,
     cgroups: FxHashMap<CgroupId, Option<Place>>,
@@ -123,6 +125,7 @@ impl Ledger {
     pub fn new(options: Options) -> Self {
         let flows = Flows::new(options.each);
         Self {
+            nodes: vec![options.node.clone()],
             options,
             mesh: Arc::default(),
             coverage: Coverage { nodes_observed: 1, nodes_total: 1, ..Coverage::default() },
@@ -173,9 +176,24 @@ impl Ledger {
                 self.changed |= self.lost.insert(stage, total) != Some(total);
             }
             Input::Capture(capture) => self.capture(capture),
+            Input::Node { number, name } => self.node(number, name),
             Input::Mesh { source, mesh, .. } => self.replace_mesh(source, mesh),
             Input::Tick { now, wall } => self.tick(now, wall),
         }
+    }
+
+    fn node(&mut self, number: usize, name: ArcStr) {
+        let known = self.nodes.len().max(number + 1);
+        self.nodes.resize(known, ArcStr::default());
+        self.nodes[number] = name;
+        self.coverage.nodes_observed = self.nodes.len() as u32;
+        self.coverage.nodes_total = self.coverage.nodes_total.max(self.coverage.nodes_observed);
+        self.changed = true;
+    }
+
+    /// The node whose kernel saw this.
+    fn node_of(&self, opener: &Opener) -> ArcStr {
+        self.nodes.get(opener.netns.node()).unwrap_or(&self.options.node).clone()
     }
 
     fn capture(&mut self, capture: Capture) {
@@ -188,7 +206,7 @@ impl Ledger {
         self.coverage.mesh = source;
         self.coverage.mesh_generation += 1;
         self.coverage.mesh_at = self.wall;
-        self.coverage.nodes_total = (self.mesh.node_count() as u32).max(1);
+        self.coverage.nodes_total = (self.mesh.node_count() as u32).max(self.coverage.nodes_observed);
         self.expected = decide::Memo::default();
         self.strangers.clear();
         self.changed = true;

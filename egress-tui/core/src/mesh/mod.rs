@@ -183,6 +183,11 @@ impl Mesh {
         &self.problems
     }
 
+    /// Every object as it was written, in the order of kind, namespace and name.
+    pub fn objects(&self) -> impl Iterator<Item = &RawObject> {
+        self.raw.iter()
+    }
+
     /// How many objects there are, of any kind.
     pub fn object_count(&self) -> usize {
         self.raw.len()
