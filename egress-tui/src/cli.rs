@@ -15,6 +15,9 @@ pub struct Cli {
     /// Options that every verb has.
     #[command(flatten)]
     pub common: Common,
+    /// Recordings.
+    #[command(flatten)]
+    pub tapes: Tapes,
     /// Options of the dashboard.
     #[command(flatten)]
     pub screen: Screen,
@@ -52,6 +55,62 @@ pub struct Common {
     pub istiod_env: Vec<String>,
 }
 
+/// Where observations come from, and where they are kept.
+#[derive(Debug, Clone, Args)]
+pub struct Tapes {
+    /// Observations from recordings instead of the kernel (repeatable: several nodes are joined on the clock)
+    #[arg(long, value_name = "FILE", global = true, conflicts_with_all = ["record", "cgroup_root"])]
+    pub replay: Vec<PathBuf>,
+    /// How fast a recording plays: a factor, or max (default: 1 on a screen, max elsewhere)
+    #[arg(long, value_name = "FACTOR", value_parser = speed, requires = "replay", global = true)]
+    pub speed: Option<Speed>,
+    /// Play up to there at full speed first: a span from the beginning
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "replay", global = true)]
+    pub seek: Option<Duration>,
+    /// Keep observations and objects in this file; it must not exist yet
+    #[arg(long, value_name = "FILE", global = true)]
+    pub record: Option<PathBuf>,
+    /// Begin a new file when one has this many bytes; the old one gets .1 behind its name
+    #[arg(long, value_name = "BYTES", value_parser = size, global = true)]
+    pub rotate_size: Option<u64>,
+    /// Begin a new file after this time
+    #[arg(long, value_name = "TIME", value_parser = duration, global = true)]
+    pub rotate_every: Option<Duration>,
+    /// How many old files stay
+    #[arg(long, value_name = "N", default_value_t = 24, global = true)]
+    pub keep: u32,
+}
+
+/// How fast a recording plays.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Speed {
+    /// Times as fast as it was.
+    Times(f64),
+    /// As fast as it can be read.
+    Max,
+}
+
+fn speed(text: &str) -> Result<Speed, String> {
+    if text == "max" {
+        return Ok(Speed::Max);
+    }
+    let times = text.trim_end_matches('x').parse::<f64>().ok().filter(|t| t.is_finite() && *t > 0.0);
+    times.map(Speed::Times).ok_or_else(|| format!("'{text}' is no speed; write 1, 0.5, 10 or max"))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 1,
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => 0,
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).filter(|n| *n >= 65_536);
+    bytes.ok_or_else(|| format!("'{text}' is no size of a file; write 64K or more, as 100M or 1G"))
+}
+
 /// Options of the dashboard.
 #[derive(Debug, Clone, Args)]
 pub struct Screen {
@@ -81,6 +140,8 @@ pub enum Verb {
     Top,
     /// Observe for a while and print what was seen as one document
     Snapshot(Snapshot),
+    /// Observe and keep everything in a file, to be replayed and judged anew later
+    Record(Record),
     /// What Istio's configuration says must happen to each of a list of connections
     Explain(Explain),
 }
@@ -88,9 +149,9 @@ pub enum Verb {
 /// Options of `snapshot`.
 #[derive(Debug, Clone, Args)]
 pub struct Snapshot {
-    /// How long to observe, counted from the moment of --ready-file
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
-    pub duration: Duration,
+    /// How long to observe, counted from the moment of --ready-file [default: 10s; with --replay: all of it]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t = Form::Json)]
     pub output: Form,
@@ -100,6 +161,17 @@ pub struct Snapshot {
     /// Print the JSON Schema of the document and end
     #[arg(long)]
     pub schema: bool,
+}
+
+/// Options of `record`.
+#[derive(Debug, Clone, Args)]
+pub struct Record {
+    /// The file; it must not exist yet
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// How long to observe [default: until a signal]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
 }
 
 /// Forms of a snapshot.

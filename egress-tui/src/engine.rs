@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::out::tape::Tape;
 use egress_core::input::Input;
 use egress_core::ledger::Ledger;
 use egress_core::world::World;
@@ -15,12 +16,14 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 /// Batches that may wait between a source and the engine; beyond it the source counts what it has to drop.
 pub const CHANNEL: usize = 1_024;
 
-/// Runs until every source is gone; returns the last world, in which nothing is pending.
+/// Runs until every source is gone; returns the last world, in which nothing is pending. What the ledger is told goes on
+/// the tape first.
 pub async fn run(
     mut ledger: Ledger,
     mut inputs: mpsc::Receiver<Vec<Input>>,
     worlds: watch::Sender<Arc<World>>,
-) -> Arc<World> {
+    mut tape: Option<Tape>,
+) -> (Arc<World>, Option<Tape>) {
     let mut publish = interval_at(Instant::now() + PUBLISH_EVERY, PUBLISH_EVERY);
     publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -32,7 +35,17 @@ pub async fn run(
                 }
             }
             batch = inputs.recv() => match batch {
-                Some(batch) => batch.into_iter().for_each(|input| ledger.apply(input)),
+                Some(batch) => {
+                    for input in batch {
+                        if let Some(tape) = &mut tape {
+                            tape.note(&input);
+                        }
+                        ledger.apply(input);
+                    }
+                    if let Some(failed) = tape.as_mut().and_then(Tape::write) {
+                        ledger.apply(failed);
+                    }
+                }
                 None => break,
             },
         }
@@ -40,5 +53,5 @@ pub async fn run(
     ledger.finish();
     let last = Arc::new(ledger.world());
     worlds.send_replace(last.clone());
-    last
+    (last, tape)
 }

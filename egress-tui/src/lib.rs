@@ -38,5 +38,6 @@ pub fn run() -> Exit {
 #[expect(clippy::print_stderr, reason = "standard error is where the program talks")]
 fn failed(error: &anyhow::Error) -> Exit {
     eprintln!("egress-tui: {error:#}");
-    Exit::Usage
+    // A file that cannot be read is no mistake of the command line.
+    if error.is::<source::replay::ReplayError>() { Exit::Cluster } else { Exit::Usage }
 }

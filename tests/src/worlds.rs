@@ -515,6 +515,7 @@ pub fn world(flows: Vec<Arc<Flow>>) -> World {
         flows,
         each: Vec::new(),
         history: history(),
+        replayed: false,
         mesh: Arc::new(Mesh::default()),
     }
 }

@@ -49,7 +49,7 @@ struct Who {
 
 impl Node {
     fn new() -> Self {
-        let ledger = Ledger::new(Options { node: "worker-1".into(), cluster: None, each: true });
+        let ledger = Ledger::new(Options { node: "worker-1".into(), each: true, ..Options::default() });
         let mut node = Self { ledger, now: 1_000_000_000_000, cookie: 100 };
         node.tick(0);
         let (mesh, source) = mesh();

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{CgroupId, NODE_SHIFT_OF_PID, Nanos, NetnsCookie, SocketCookie, WallTime};
 use crate::mesh::Mesh;
-use crate::world::{Capture, MeshSource};
+use crate::world::{Capture, Incomplete, MeshSource};
 
 /// One observation, in the order in which the source saw it.
 #[derive(Debug, Clone)]
@@ -55,6 +55,8 @@ pub enum Input {
     },
     /// What the source can see.
     Capture(Capture),
+    /// Something that a source cannot see.
+    Incomplete(Incomplete),
     /// Another node takes part: ids that name this number are its.
     Node {
         /// From 1 on; the ledger's own node is 0.

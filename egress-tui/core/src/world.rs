@@ -35,6 +35,8 @@ pub struct World {
     pub each: Vec<Arc<Flow>>,
     /// Bytes per second and class, oldest first, at most [`HISTORY_SECONDS`]; `None` is a second that was not observed.
     pub history: Vec<Option<[u64; Class::ALL.len()]>>,
+    /// The observations come from a recording.
+    pub replayed: bool,
     /// The objects that the flows were judged by.
     pub mesh: Arc<Mesh>,
 }
@@ -109,7 +111,7 @@ pub struct MeshSource {
 }
 
 /// Something that is missing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incomplete {
     /// What is missing.
     pub what: String,

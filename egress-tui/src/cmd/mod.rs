@@ -2,6 +2,7 @@
 
 pub mod explain;
 pub mod observe;
+pub mod record;
 pub mod snapshot;
 pub mod top;
 
@@ -18,8 +19,9 @@ use crate::source::files;
 /// Runs what the command line asks for.
 pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.verb {
-        None | Some(Verb::Top) => top::run(&cli.common, &cli.screen).await,
-        Some(Verb::Snapshot(options)) => snapshot::run(&cli.common, &options).await,
+        None | Some(Verb::Top) => top::run(&cli.common, &cli.tapes, &cli.screen).await,
+        Some(Verb::Snapshot(options)) => snapshot::run(&cli.common, &cli.tapes, &options).await,
+        Some(Verb::Record(options)) => record::run(&cli.common, &cli.tapes, &options).await,
         Some(Verb::Explain(options)) => explain_verb(&cli.common, &options),
     }
 }

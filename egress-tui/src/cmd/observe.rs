@@ -4,17 +4,22 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arcstr::ArcStr;
 use egress_core::input::Input;
 use egress_core::ledger::{Ledger, Options};
+use egress_core::recording::Start;
 use egress_core::world::{Capture, Hook, World};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::cli::Common;
+use crate::cli::{Common, Speed, Tapes};
 use crate::exit::Exit;
+use crate::out::tape::{Rotation, Tape, Written};
+use crate::source::replay::{self, Replay};
 use crate::source::{bpf, clock, files};
 use crate::{engine, out};
 
@@ -24,42 +29,57 @@ pub struct Observation {
     pub worlds: watch::Receiver<Arc<World>>,
     /// What the sources could not do.
     pub exit: Exit,
-    engine: JoinHandle<Arc<World>>,
-    clock: clock::Running,
-    capture: Option<bpf::Running>,
+    engine: JoinHandle<(Arc<World>, Option<Tape>)>,
+    source: Source,
     ready: Option<ReadyFile>,
 }
 
-/// Loads the mesh, attaches the hooks. A source that fails is told on standard error and in the worlds.
-pub async fn start(common: &Common, each: bool) -> anyhow::Result<Observation> {
-    let ready = common.ready_file.as_deref().map(ReadyFile::new).transpose()?;
-    let (send, receive) = mpsc::channel(engine::CHANNEL);
-    let mut ledger = Ledger::new(Options { node: node_name(common), cluster: None, each });
-    let (publish, mut worlds) = watch::channel(Arc::new(ledger.world()));
-    let engine = tokio::spawn(engine::run(ledger, receive, publish));
-    let clock = clock::start(send.clone());
-    let mut exit = Exit::Done;
+/// Where observations come from.
+enum Source {
+    /// The kernel of this machine; `None` where it cannot be observed.
+    Live { clock: clock::Running, capture: Option<bpf::Running> },
+    /// Recordings.
+    Replay(JoinHandle<()>),
+}
 
-    let paths = common.mesh.clone();
-    let options = super::mesh_options(common)?;
-    if !paths.is_empty() {
-        match tokio::task::spawn_blocking(move || files::load(&paths, &options)).await? {
-            Ok((mesh, source)) => {
-                let input = Input::Mesh { at: clock::now().0, source, mesh };
-                send.send(vec![input]).await?;
-            }
-            Err(error) => {
-                super::complain(&error.to_string());
-                exit = exit.or(Exit::Cluster);
-            }
-        }
+/// What a verb wants.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted {
+    /// Every connection as a flow of its own.
+    pub each: bool,
+    /// Somebody watches: recordings play at their own speed, and time goes on after their end.
+    pub screen: bool,
+    /// How long; the end of a recording comes earlier.
+    pub duration: Option<Duration>,
+}
+
+/// Loads the mesh, attaches the hooks or opens the recordings. A source that fails is told on standard error and in the
+/// worlds.
+pub async fn start(common: &Common, tapes: &Tapes, wanted: Wanted) -> anyhow::Result<Observation> {
+    if tapes.replay.is_empty() {
+        live(common, tapes, wanted).await
+    } else {
+        let replay = Replay::open(&tapes.replay)?;
+        play(replay, common, tapes, wanted).await
     }
-    let wanted = bpf::Options {
+}
+
+async fn live(common: &Common, tapes: &Tapes, wanted: Wanted) -> anyhow::Result<Observation> {
+    let ready = common.ready_file.as_deref().map(ReadyFile::new).transpose()?;
+    let node = node_name(common);
+    let tape = tapes.record.as_deref().map(|path| tape(path, tapes, common, &node)).transpose()?;
+    let (send, receive) = mpsc::channel(engine::CHANNEL);
+    let mut ledger = Ledger::new(Options { node, each: wanted.each, ..Options::default() });
+    let (publish, mut worlds) = watch::channel(Arc::new(ledger.world()));
+    let engine = tokio::spawn(engine::run(ledger, receive, publish, tape));
+    let clock = clock::start(send.clone());
+    let mut exit = load(common, &send).await?;
+    let options = bpf::Options {
         cgroup_root: common.cgroup_root.clone(),
         ring_bytes: common.ring_bytes,
         proc: common.proc.clone(),
     };
-    let capture = match bpf::start(&wanted, send.clone()) {
+    let capture = match bpf::start(&options, send.clone()) {
         Ok(running) => {
             send.send(vec![Input::Capture(running.capture.clone())]).await?;
             Some(running)
@@ -78,25 +98,118 @@ pub async fn start(common: &Common, each: bool) -> anyhow::Result<Observation> {
     if let Some(ready) = &ready {
         ready.write(&worlds.borrow_and_update().clone())?;
     }
-    Ok(Observation { worlds, exit, engine, clock, capture, ready })
+    Ok(Observation { worlds, exit, engine, source: Source::Live { clock, capture }, ready })
+}
+
+/// Plays recordings.
+pub async fn play(replay: Replay, common: &Common, tapes: &Tapes, wanted: Wanted) -> anyhow::Result<Observation> {
+    let ready = common.ready_file.as_deref().map(ReadyFile::new).transpose()?;
+    let node = common.node.as_deref().map_or_else(|| replay.node(), ArcStr::from);
+    let (send, receive) = mpsc::channel(engine::CHANNEL);
+    let options = Options { node, cluster: replay.cluster(), each: wanted.each, replayed: true };
+    let mut ledger = Ledger::new(options);
+    let (publish, worlds) = watch::channel(Arc::new(ledger.world()));
+    let engine = tokio::spawn(engine::run(ledger, receive, publish, None));
+    let exit = load(common, &send).await?;
+    let asked = common.istio_version.is_some() || !common.istiod_env.is_empty();
+    let options = replay::Options {
+        speed: tapes.speed.unwrap_or(if wanted.screen { Speed::Times(1.0) } else { Speed::Max }),
+        seek: tapes.seek.unwrap_or_default(),
+        until: wanted.duration,
+        stay: wanted.screen,
+        without_mesh: !common.mesh.is_empty(),
+        mesh: if asked { Some(super::mesh_options(common)?) } else { None },
+    };
+    let source = tokio::spawn(replay.run(options, send));
+    if let Some(ready) = &ready {
+        ready.write(&worlds.borrow().clone())?;
+    }
+    Ok(Observation { worlds, exit, engine, source: Source::Replay(source), ready })
+}
+
+/// Objects from files.
+async fn load(common: &Common, send: &mpsc::Sender<Vec<Input>>) -> anyhow::Result<Exit> {
+    let options = super::mesh_options(common)?;
+    let paths = common.mesh.clone();
+    if paths.is_empty() {
+        return Ok(Exit::Done);
+    }
+    match tokio::task::spawn_blocking(move || files::load(&paths, &options)).await? {
+        Ok((mesh, source)) => {
+            send.send(vec![Input::Mesh { at: clock::now().0, source, mesh }]).await?;
+            Ok(Exit::Done)
+        }
+        Err(error) => {
+            super::complain(&error.to_string());
+            Ok(Exit::Cluster)
+        }
+    }
+}
+
+fn tape(path: &Path, tapes: &Tapes, common: &Common, node: &ArcStr) -> anyhow::Result<Tape> {
+    let start = Start {
+        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        node: node.clone(),
+        cluster: None,
+        istio_version: common.istio_version.clone(),
+        istiod_env: common.istiod_env.clone(),
+        part: 0,
+    };
+    let rotation = Rotation { size: tapes.rotate_size, every: tapes.rotate_every, keep: tapes.keep };
+    Tape::create(path, start, rotation)
+}
+
+/// The last world, how it ended, and what was recorded.
+pub struct Ended {
+    /// The last world, in which nothing is pending.
+    pub world: Arc<World>,
+    /// How it ended.
+    pub exit: Exit,
+    /// What the recording holds.
+    pub written: Option<Written>,
 }
 
 impl Observation {
-    /// Detaches, delivers what is on its way, and returns the last world.
-    pub async fn stop(self) -> anyhow::Result<(Arc<World>, Exit)> {
-        if let Some(capture) = self.capture {
-            capture.stop().await;
-        }
-        self.clock.stop().await;
-        let world = self.engine.await?;
-        drop(self.ready);
-        let exit = if world.incomplete.is_empty() { self.exit } else { self.exit.or(Exit::Incomplete) };
-        Ok((world, exit))
+    /// The end of the recordings, or of the duration, or a signal. Returns at once where nothing can be observed.
+    pub async fn wait(&mut self, duration: Option<Duration>) -> anyhow::Result<Exit> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let over = async {
+            match &mut self.source {
+                Source::Live { capture: None, .. } => {}
+                Source::Live { .. } => match duration {
+                    Some(duration) => tokio::time::sleep(duration).await,
+                    None => std::future::pending().await,
+                },
+                // It ends by itself; a panic in it is told when the engine stops.
+                Source::Replay(source) => drop(source.await),
+            }
+        };
+        Ok(tokio::select! {
+            () = over => Exit::Done,
+            _ = interrupt.recv() => Exit::Signal(2),
+            _ = terminate.recv() => Exit::Signal(15),
+            _ = hangup.recv() => Exit::Signal(1),
+        })
     }
 
-    /// The kernel can be observed at all.
-    pub fn captures(&self) -> bool {
-        self.capture.is_some()
+    /// Detaches, delivers what is on its way, and returns the last world.
+    pub async fn stop(self) -> anyhow::Result<Ended> {
+        match self.source {
+            Source::Live { clock, capture } => {
+                if let Some(capture) = capture {
+                    capture.stop().await;
+                }
+                clock.stop().await;
+            }
+            Source::Replay(source) => source.abort(),
+        }
+        let (world, tape) = self.engine.await?;
+        drop(self.ready);
+        let written = tape.map(Tape::end).transpose()?;
+        let exit = if world.incomplete.is_empty() { self.exit } else { self.exit.or(Exit::Incomplete) };
+        Ok(Ended { world, exit, written })
     }
 }
 

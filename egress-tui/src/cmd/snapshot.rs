@@ -1,26 +1,28 @@
 //! `snapshot`: observe for a while, print what was seen as one document.
 
 use std::io::{self, BufWriter, Write as _};
+use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-
-use super::{finish, observe};
-use crate::cli::{Common, Form, Snapshot};
+use super::finish;
+use super::observe::{self, Wanted};
+use crate::cli::{Common, Form, Snapshot, Tapes};
 use crate::exit::Exit;
 use crate::out;
 use crate::out::snapshot::{Document, Items};
 
+/// How long a headless verb observes unless told otherwise.
+const DURATION: Duration = Duration::from_secs(10);
+
 /// Runs the verb.
-pub async fn run(common: &Common, options: &Snapshot) -> anyhow::Result<Exit> {
+pub async fn run(common: &Common, tapes: &Tapes, options: &Snapshot) -> anyhow::Result<Exit> {
     if options.schema {
         return finish(out::schema(&mut io::stdout().lock()), Exit::Done);
     }
-    let observation = observe::start(common, options.each).await?;
-    let mut ended = Exit::Done;
-    if observation.captures() {
-        ended = wait(options.duration).await?;
-    }
-    let (world, exit) = observation.stop().await?;
+    let wanted = Wanted { each: options.each, screen: false, duration: options.duration };
+    let mut observation = observe::start(common, tapes, wanted).await?;
+    let stopped = observation.wait(Some(options.duration.unwrap_or(DURATION))).await?;
+    let ended = observation.stop().await?;
+    let world = ended.world;
     let items = if options.each { Items::Each } else { Items::Flows };
     let document = Document::new(&world, items);
     let mut stdout = BufWriter::new(io::stdout().lock());
@@ -29,18 +31,5 @@ pub async fn run(common: &Common, options: &Snapshot) -> anyhow::Result<Exit> {
         Form::Jsonl => out::jsonl(&document, &mut stdout),
         Form::Csv => out::csv::write(&document, &mut stdout).map_err(io::Error::other),
     };
-    finish(written.and_then(|()| stdout.flush()), ended.or(exit))
-}
-
-/// The duration, or a signal that ends it early.
-async fn wait(duration: std::time::Duration) -> anyhow::Result<Exit> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    Ok(tokio::select! {
-        () = tokio::time::sleep(duration) => Exit::Done,
-        _ = interrupt.recv() => Exit::Signal(2),
-        _ = terminate.recv() => Exit::Signal(15),
-        _ = hangup.recv() => Exit::Signal(1),
-    })
+    finish(written.and_then(|()| stdout.flush()), stopped.or(ended.exit))
 }

@@ -1,17 +1,17 @@
 //! `top`: the dashboard.
 
-use super::observe;
-use crate::cli::{Common, Screen, When};
+use super::observe::{self, Wanted};
+use crate::cli::{Common, Screen, Tapes, When};
 use crate::exit::Exit;
 use crate::tui;
 
 /// Runs the verb.
-pub async fn run(common: &Common, screen: &Screen) -> anyhow::Result<Exit> {
+pub async fn run(common: &Common, tapes: &Tapes, screen: &Screen) -> anyhow::Result<Exit> {
     if let Err(why) = tui::term::check() {
         super::complain(&format!("{why}; `egress-tui snapshot -o json` prints what was seen"));
         return Ok(Exit::Usage);
     }
-    let observation = observe::start(common, false).await?;
+    let observation = observe::start(common, tapes, Wanted { screen: true, ..Wanted::default() }).await?;
     let color = match screen.color {
         When::Always => tui::look::ColorChoice::Always,
         When::Auto => tui::look::ColorChoice::Auto,
@@ -19,7 +19,7 @@ pub async fn run(common: &Common, screen: &Screen) -> anyhow::Result<Exit> {
     };
     let options = tui::Options { color, ascii: screen.ascii, ..tui::Options::default() };
     let shown = tui::run(observation.worlds.clone(), options).await;
-    let (_, exit) = observation.stop().await?;
+    let exit = observation.stop().await?.exit;
     // What was incomplete stood on the screen; it is no failure of a session that a person ended.
     let exit = if exit == Exit::Incomplete { Exit::Done } else { exit };
     Ok(match shown? {

@@ -2,6 +2,7 @@
 
 pub mod csv;
 pub mod snapshot;
+pub mod tape;
 
 use std::io::{self, Write};
 

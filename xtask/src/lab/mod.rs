@@ -60,6 +60,9 @@ pub(crate) struct Lab {
     /// Copy the proxies' access logs into DIR
     #[arg(long, value_name = "DIR")]
     logs: Option<PathBuf>,
+    /// Also keep all observations in FILE (egress-tui --record)
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// How long --json observes
     #[arg(long, value_name = "SECONDS", default_value_t = 8)]
     seconds: u64,
@@ -140,7 +143,7 @@ impl Lab {
             node.proxies,
             began.elapsed().as_secs_f32()
         );
-        let program = Program::new(program, &node);
+        let program = Program::new(program, &node, self.record.as_deref());
         let code = match &self.json {
             Some(file) if self.burst.is_empty() => {
                 let plays = variants(&node, scenario)?;

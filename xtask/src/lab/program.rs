@@ -47,12 +47,13 @@ const ROUNDS: u32 = 700;
 
 impl Program {
     /// For this node.
-    pub(crate) fn new(binary: &Path, node: &Node) -> Self {
+    pub(crate) fn new(binary: &Path, node: &Node, record: Option<&Path>) -> Self {
         let text = |path: &Path| path.display().to_string();
         let options = ["--mesh", &text(&node.mesh), "--cgroup-root", &text(&node.run.observed), "--node", &node.name];
+        let record = record.map(|file| ["--record".to_owned(), text(file)]);
         Self {
             binary: binary.to_owned(),
-            options: options.map(str::to_owned).to_vec(),
+            options: options.map(str::to_owned).into_iter().chain(record.into_iter().flatten()).collect(),
             ready: node.run.folder.join("ready.json"),
         }
     }

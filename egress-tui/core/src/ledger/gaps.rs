@@ -7,7 +7,7 @@ use crate::world::Incomplete;
 
 impl Ledger {
     pub(super) fn incomplete(&self) -> Vec<Incomplete> {
-        let mut out = Vec::new();
+        let mut out = self.notes.clone();
         let mut say = |what: String, affects: &str, fix: &str| {
             out.push(Incomplete { what, affects: affects.to_owned(), fix: fix.to_owned() });
         };

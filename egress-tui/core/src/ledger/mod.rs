@@ -31,7 +31,7 @@ use crate::input::{Counters, Failure, Input, Opener, SocketEvent, Transport, Wir
 use crate::mesh::Mesh;
 use crate::sniff;
 use crate::verdict::Class;
-use crate::world::{Capture, Coverage, HISTORY_SECONDS, MeshSource, World};
+use crate::world::{Capture, Coverage, HISTORY_SECONDS, Incomplete, MeshSource, World};
 
 use flows::{Flows, State};
 use join::Upstreams;
@@ -51,7 +51,7 @@ const LINGER: u64 = 2 * Nanos::SECOND;
 const LONGEST_MEMORY: usize = 131_072;
 
 /// What a ledger needs to know before it begins.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The node's name.
     pub node: ArcStr,
@@ -59,6 +59,8 @@ pub struct Options {
     pub cluster: Option<ArcStr>,
     /// Keep every connection as a flow of its own.
     pub each: bool,
+    /// The observations come from a recording.
+    pub replayed: bool,
 }
 
 /// The owner of everything that was observed.
@@ -88,6 +90,8 @@ pub struct Ledger {
     names: Names,
     flows: Flows,
     strangers: FxHashSet<ArcStr>,
+    /// What sources said that they cannot see.
+    notes: Vec<Incomplete>,
     expected: decide::Memo,
     lost: BTreeMap<ArcStr, u64>,
     history: VecDeque<Option<[u64; Class::ALL.len()]>>,
@@ -117,6 +121,9 @@ struct Process {
 /// Payloads that wait for their socket (TCP Fast Open, two rings); beyond it the oldest are dropped.
 const MOST_EARLY: usize = 4_096;
 
+/// Notes of sources that are kept; there are as many as there are sources and reasons, not as there are events.
+const MOST_NOTES: usize = 256;
+
 /// How long an accept waits for the connection that it mirrors.
 const ACCEPT_MEMORY: u64 = 30 * Nanos::SECOND;
 
@@ -144,6 +151,7 @@ impl Ledger {
             names: Names::default(),
             flows,
             strangers: FxHashSet::default(),
+            notes: Vec::new(),
             expected: decide::Memo::default(),
             lost: BTreeMap::new(),
             history: VecDeque::new(),
@@ -176,6 +184,12 @@ impl Ledger {
                 self.changed |= self.lost.insert(stage, total) != Some(total);
             }
             Input::Capture(capture) => self.capture(capture),
+            Input::Incomplete(note) => {
+                self.changed = true;
+                if !self.notes.contains(&note) && self.notes.len() < MOST_NOTES {
+                    self.notes.push(note);
+                }
+            }
             Input::Node { number, name } => self.node(number, name),
             Input::Mesh { source, mesh, .. } => self.replace_mesh(source, mesh),
             Input::Tick { now, wall } => self.tick(now, wall),
@@ -522,6 +536,7 @@ impl Ledger {
             flows: self.flows.rows().cloned().collect(),
             each: self.flows.each().cloned().collect(),
             history: self.history.iter().copied().collect(),
+            replayed: self.options.replayed,
             mesh: self.mesh.clone(),
         }
     }

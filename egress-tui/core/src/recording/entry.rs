@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{CgroupId, Nanos, SocketCookie, WallTime};
 use crate::input::{Payload, SocketEvent};
-use crate::world::{Capture, MeshSource};
+use crate::world::{Capture, Incomplete, MeshSource};
 
 /// Where a file comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,4 +92,6 @@ pub enum Entry {
         /// Keys, in order.
         texts: Vec<u64>,
     },
+    /// Something that a source could not see.
+    Incomplete(Incomplete),
 }

@@ -81,6 +81,7 @@ impl Player {
                 Input::Lost { stage, total }
             }
             Entry::Capture(capture) => Input::Capture(capture),
+            Entry::Incomplete(note) => Input::Incomplete(note),
             Entry::Tick { now, wall } => {
                 self.tick = Some((now, wall));
                 self.align(now, wall);
@@ -137,7 +138,8 @@ impl Player {
     fn socket(&self, event: SocketEvent) -> SocketEvent {
         let mut event = event;
         match &mut event {
-            SocketEvent::Open { cookie, at, started, opener, .. } | SocketEvent::Fail { cookie, at, started, opener, .. } => {
+            SocketEvent::Open { cookie, at, started, opener, .. }
+            | SocketEvent::Fail { cookie, at, started, opener, .. } => {
                 *cookie = self.cookie(*cookie);
                 *at = self.time(*at);
                 *started = self.time(*started);

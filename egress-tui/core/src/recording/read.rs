@@ -138,11 +138,14 @@ impl Reader {
             let taken = FRAME_HEAD + length;
             match kind {
                 kind::START if self.start.is_none() => {
-                    let start: Start = postcard::from_bytes(payload).map_err(|_| self.damaged("its start is malformed"))?;
+                    let start: Start =
+                        postcard::from_bytes(payload).map_err(|_| self.damaged("its start is malformed"))?;
                     self.start = Some(start);
                     self.next += taken;
                 }
-                _ if self.start.is_none() => return Err(self.damaged("the frame that says where it comes from is missing")),
+                _ if self.start.is_none() => {
+                    return Err(self.damaged("the frame that says where it comes from is missing"));
+                }
                 kind::ENTRIES => {
                     let entries = self.entries(payload)?;
                     self.next += taken;
@@ -168,8 +171,7 @@ impl Reader {
         let mut rest = unpacked.as_slice();
         let mut entries = Vec::new();
         while !rest.is_empty() {
-            let (entry, behind) =
-                postcard::take_from_bytes(rest).map_err(|_| self.damaged("an entry is malformed"))?;
+            let (entry, behind) = postcard::take_from_bytes(rest).map_err(|_| self.damaged("an entry is malformed"))?;
             entries.push(entry);
             rest = behind;
         }

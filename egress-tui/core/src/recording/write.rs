@@ -11,7 +11,7 @@ use crate::id::Nanos;
 use crate::input::Input;
 use crate::manifest::Origin;
 use crate::mesh::Mesh;
-use crate::world::{Capture, MeshSource};
+use crate::world::{Capture, Incomplete, MeshSource};
 
 /// A frame is closed when its entries have this many bytes, so that little is lost in a crash,
 const FULL: usize = 256 << 10;
@@ -19,7 +19,7 @@ const FULL: usize = 256 << 10;
 const OLD: u64 = Nanos::SECOND;
 /// Parts of a text.
 const PART: usize = 1 << 20;
-/// zstd's level: twice as fast as the disk, and a third of the size.
+/// zstd's level: its own default, which keeps up with every rate that the rings do.
 const LEVEL: i32 = 3;
 /// cgroups and processes that a new part repeats; older ones are left out.
 const MOST_PLACES: usize = 65_536;
@@ -37,6 +37,7 @@ pub struct Recorder {
     places: VecDeque<Vec<u8>>,
     lost: Vec<(arcstr::ArcStr, u64)>,
     capture: Option<Capture>,
+    notes: Vec<Incomplete>,
     mesh: Option<(Nanos, MeshSource, std::sync::Arc<Mesh>)>,
 }
 
@@ -53,6 +54,7 @@ impl Recorder {
             places: VecDeque::new(),
             lost: Vec::new(),
             capture: None,
+            notes: Vec::new(),
             mesh: None,
         };
         recorder.begin();
@@ -85,6 +87,10 @@ impl Recorder {
             Input::Mesh { at, source, mesh } => {
                 self.mesh = Some((*at, source.clone(), mesh.clone()));
                 self.mesh(*at, source, mesh);
+            }
+            Input::Incomplete(note) => {
+                self.notes.push(note.clone());
+                self.push(&Entry::Incomplete(note.clone()));
             }
             // A recording is of one node: others are joined when it is played.
             Input::Node { .. } => {}
@@ -123,6 +129,9 @@ impl Recorder {
         self.places = places;
         if let Some(capture) = self.capture.clone() {
             self.push(&Entry::Capture(capture));
+        }
+        for note in self.notes.clone() {
+            self.push(&Entry::Incomplete(note));
         }
         for (stage, total) in self.lost.clone() {
             self.push(&Entry::Lost { stage, total });

@@ -25,6 +25,8 @@ pub enum State {
     Stale,
     /// The view stands still.
     Paused,
+    /// Everything that is shown comes from a recording.
+    Replay,
 }
 
 impl State {
@@ -36,6 +38,7 @@ impl State {
             Self::Blind => "BLIND",
             Self::Stale => "STALE",
             Self::Paused => "PAUSED",
+            Self::Replay => "REPLAY",
         }
     }
 }
@@ -69,6 +72,8 @@ pub fn state(world: &World, ui: &Ui) -> State {
         State::Wait
     } else if coverage.mesh.kind == "cluster" && age > STALE_AFTER {
         State::Stale
+    } else if world.replayed {
+        State::Replay
     } else {
         State::Live
     }
@@ -137,6 +142,7 @@ pub fn draw(pen: &mut Pen<'_>, world: &World, ui: &Ui) {
         State::Wait => palette.note.add_modifier(Modifier::BOLD),
         State::Paused => palette.select.add_modifier(Modifier::BOLD),
         State::Blind | State::Stale => palette.bad,
+        State::Replay => palette.note,
     };
     let mut clock = figure::clock(ui.instant());
     if width >= 100 {
