@@ -140,6 +140,8 @@ pub enum Verb {
     Top,
     /// Observe for a while and print what was seen as one document
     Snapshot(Snapshot),
+    /// Play a recording of the lab that is part of this program: no rights, cluster or network needed
+    Demo,
     /// Observe and keep everything in a file, to be replayed and judged anew later
     Record(Record),
     /// What Istio's configuration says must happen to each of a list of connections

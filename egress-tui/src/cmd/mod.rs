@@ -1,5 +1,6 @@
 //! One verb per file: wiring between sources, core and outputs.
 
+pub mod demo;
 pub mod explain;
 pub mod observe;
 pub mod record;
@@ -20,6 +21,7 @@ use crate::source::files;
 pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.verb {
         None | Some(Verb::Top) => top::run(&cli.common, &cli.tapes, &cli.screen).await,
+        Some(Verb::Demo) => demo::run(&cli.common, &cli.tapes, &cli.screen).await,
         Some(Verb::Snapshot(options)) => snapshot::run(&cli.common, &cli.tapes, &options).await,
         Some(Verb::Record(options)) => record::run(&cli.common, &cli.tapes, &options).await,
         Some(Verb::Explain(options)) => explain_verb(&cli.common, &options),

@@ -1,17 +1,28 @@
 //! `top`: the dashboard.
 
-use super::observe::{self, Wanted};
+use super::observe::{self, Observation, Wanted};
 use crate::cli::{Common, Screen, Tapes, When};
 use crate::exit::Exit;
 use crate::tui;
 
 /// Runs the verb.
 pub async fn run(common: &Common, tapes: &Tapes, screen: &Screen) -> anyhow::Result<Exit> {
-    if let Err(why) = tui::term::check() {
-        super::complain(&format!("{why}; `egress-tui snapshot -o json` prints what was seen"));
-        return Ok(Exit::Usage);
+    if let Some(refused) = no_terminal() {
+        return Ok(refused);
     }
     let observation = observe::start(common, tapes, Wanted { screen: true, ..Wanted::default() }).await?;
+    show(observation, screen).await
+}
+
+/// Says what to do instead where there is no terminal to draw on.
+pub(super) fn no_terminal() -> Option<Exit> {
+    let why = tui::term::check().err()?;
+    super::complain(&format!("{why}; `egress-tui snapshot -o json` prints what was seen"));
+    Some(Exit::Usage)
+}
+
+/// Shows an observation until the user leaves.
+pub(super) async fn show(observation: Observation, screen: &Screen) -> anyhow::Result<Exit> {
     let color = match screen.color {
         When::Always => tui::look::ColorChoice::Always,
         When::Auto => tui::look::ColorChoice::Auto,
