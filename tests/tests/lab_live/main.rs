@@ -22,10 +22,21 @@ const SECONDS: &str = "6";
 const ALARMS: [&str; 3] = ["bypass", "unregistered", "unknown"];
 
 fn observed(file: &std::path::Path) -> Value {
-    let all = ["--scenario", SCENARIO, "--json", file.to_str().expect("a path"), "--seconds", SECONDS];
+    let tape = file.with_extension("egr");
+    let path = |p: &std::path::Path| p.to_str().expect("a path").to_owned();
+    let all = ["--scenario", SCENARIO, "--json", &path(file), "--record", &path(&tape), "--seconds", SECONDS];
     let out = lab::run(&all);
     assert_eq!(out.status.code(), Some(0), "{}", lab::talk(&out));
     lab::snapshot(file)
+}
+
+/// What was recorded beside a snapshot gives the same bytes.
+fn assert_replays(file: &std::path::Path) {
+    let tape = file.with_extension("egr");
+    let again = Command::new(lab::egress_tui()).args(["snapshot", "-o", "json", "--replay"]).arg(&tape).output();
+    let again = again.expect("egress-tui");
+    assert_eq!(again.status.code(), Some(0), "{}", lab::talk(&again));
+    assert!(again.stdout == std::fs::read(file).expect("the snapshot"), "the replay differs from the snapshot");
 }
 
 fn flows(snapshot: &Value) -> &[Value] {
@@ -37,7 +48,9 @@ fn every_variant_has_its_verdict_its_reason_and_the_object_and_field_that_decide
     let Some(_turn) = lab::allowed() else { return };
     let before = Leftovers::now();
     let folder = tempfile::tempdir().expect("a folder");
-    let snapshot = observed(&folder.path().join("out.json"));
+    let file = folder.path().join("out.json");
+    let snapshot = observed(&file);
+    assert_replays(&file);
 
     let schema = Command::new(lab::egress_tui()).args(["snapshot", "--schema"]).output().expect("a schema");
     let schema: Value = serde_json::from_slice(&schema.stdout).expect("JSON");

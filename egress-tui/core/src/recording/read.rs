@@ -33,7 +33,7 @@ pub enum Damage {
 }
 
 /// Takes the bytes of a file in pieces of any size and gives its entries.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Reader {
     bytes: Vec<u8>,
     /// Place in `bytes` of the next frame.
