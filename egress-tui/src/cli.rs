@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use egress_core::filter::{Filter, FilterError};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// What leaves this node, and does it go through the egress gateway?
@@ -62,10 +64,10 @@ pub struct Tapes {
     #[arg(long, value_name = "FILE", global = true, conflicts_with_all = ["record", "cgroup_root"])]
     pub replay: Vec<PathBuf>,
     /// How fast a recording plays: a factor, or max (default: 1 on a screen, max elsewhere)
-    #[arg(long, value_name = "FACTOR", value_parser = speed, requires = "replay", global = true)]
+    #[arg(long, value_name = "FACTOR", value_parser = speed, global = true)]
     pub speed: Option<Speed>,
     /// Play up to there at full speed first: a span from the beginning
-    #[arg(long, value_name = "TIME", value_parser = duration, requires = "replay", global = true)]
+    #[arg(long, value_name = "TIME", value_parser = duration, global = true)]
     pub seek: Option<Duration>,
     /// Keep observations and objects in this file; it must not exist yet
     #[arg(long, value_name = "FILE", global = true)]
@@ -120,6 +122,13 @@ pub struct Screen {
     /// Draw with ASCII only
     #[arg(long, global = true)]
     pub ascii: bool,
+    /// Show only flows that fulfil it, as the dashboard's / does: is:problem ns:pay -port:53
+    #[arg(long, value_name = "FILTER", value_parser = filter, global = true)]
+    pub filter: Option<Filter>,
+}
+
+fn filter(text: &str) -> Result<Filter, FilterError> {
+    Filter::parse(text)
 }
 
 /// When to use colour.

@@ -8,13 +8,13 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use egress_core::world::World;
 use egress_tui::tui::look::{Look, Theme};
+pub use egress_tui::tui::term::text;
 use egress_tui::tui::ui::Ui;
 use egress_tui::tui::update::{Effect, Msg, update};
 use egress_tui::tui::view;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Modifier, Style};
-use unicode_width::UnicodeWidthStr;
 
 /// A dashboard whose clock is turned by hand.
 pub struct Dashboard {
@@ -97,26 +97,6 @@ impl Dashboard {
         self.draw();
         self.ui.current(&self.world).map(|f| format!("{} {}", f.source.label(), f.destination.label()))
     }
-}
-
-/// Rows without the blanks at their ends.
-pub fn text(buffer: &Buffer) -> String {
-    let mut out = String::new();
-    for y in 0..buffer.area.height {
-        let mut row = String::new();
-        let mut covered = 0;
-        for x in 0..buffer.area.width {
-            if covered > 0 {
-                covered -= 1;
-                continue;
-            }
-            let symbol = buffer[(x, y)].symbol();
-            covered = symbol.width().saturating_sub(1);
-            row.push_str(symbol);
-        }
-        let _ = writeln!(out, "{}", row.trim_end());
-    }
-    out
 }
 
 /// One letter for each style in use, and what the letters mean: a change of colour shows in review.

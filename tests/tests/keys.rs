@@ -28,6 +28,9 @@ fn at(place: Place) -> Dashboard {
         Place::Yaml => {
             dashboard.key(KeyCode::Char('y'));
         }
+        Place::Filter => {
+            dashboard.key(KeyCode::Char('/'));
+        }
         Place::Menu => {
             dashboard.key(KeyCode::Char('s'));
         }
@@ -64,7 +67,8 @@ fn every_key_of_the_table_does_something_in_every_place_where_it_is_bound() {
 #[test]
 fn every_key_that_is_not_bound_says_so_and_changes_nothing() {
     let codes = (' '..='~').map(KeyCode::Char).chain([KeyCode::Tab, KeyCode::F(5), KeyCode::Delete, KeyCode::Left]);
-    for place in Place::ALL {
+    // In the filter every letter is text.
+    for place in Place::ALL.into_iter().filter(|place| *place != Place::Filter) {
         let bound: BTreeSet<String> = BINDINGS
             .iter()
             .filter(|b| b.places.contains(&place))
@@ -93,6 +97,13 @@ fn keys_lead_where_they_should() {
         (Place::List, Char('y'), Place::Yaml, None),
         (Place::List, Char('s'), Place::Menu, None),
         (Place::List, Char('?'), Place::Help, None),
+        (Place::List, Char('/'), Place::Filter, None),
+        (Place::List, Char('c'), Place::Menu, None),
+        (Place::List, Char('e'), Place::Menu, None),
+        (Place::Filter, Enter, Place::List, None),
+        (Place::Filter, Esc, Place::List, None),
+        (Place::Filter, Char('q'), Place::Filter, None),
+        (Place::Explain, Char('c'), Place::Menu, None),
         (Place::List, Esc, Place::List, None),
         (Place::List, Char('q'), Place::List, Some(Effect::Quit)),
         (Place::Explain, Esc, Place::List, None),
@@ -115,7 +126,7 @@ fn keys_lead_where_they_should() {
     }
     for (c, effect) in [('c', Effect::Quit), ('z', Effect::Suspend), ('l', Effect::Redraw)] {
         for place in Place::ALL {
-            assert_eq!(at(place).ctrl(c), Some(effect), "{place:?}");
+            assert_eq!(at(place).ctrl(c), Some(effect.clone()), "{place:?}");
         }
     }
 }
@@ -393,7 +404,8 @@ fn ten_thousand_random_keys() {
     let all = dashboard.world.flows.clone();
     for _ in 0..10_000 {
         let key = codes[random(codes.len())];
-        let typing = matches!(dashboard.ui.overlay, Some(Overlay::Help { typing: true, .. }));
+        let typing = matches!(dashboard.ui.overlay, Some(Overlay::Help { typing: true, .. }))
+            || dashboard.ui.place() == Place::Filter;
         let effect = dashboard.event(key);
         let quits =
             Key::of(key).is_some_and(|k| BINDINGS.iter().any(|b| b.action == Action::Quit && b.keys.contains(&k)));
@@ -414,4 +426,84 @@ fn ten_thousand_random_keys() {
             dashboard.draw();
         }
     }
+}
+
+fn listed(dashboard: &mut Dashboard) -> usize {
+    dashboard.draw();
+    dashboard.ui.listing().len()
+}
+
+#[test]
+fn a_filter_narrows_the_list_while_it_is_typed() {
+    let mut dashboard = dashboard();
+    let all = listed(&mut dashboard);
+    dashboard.keys("/reason:SOURCE_LABELS");
+    assert_eq!(listed(&mut dashboard), 1);
+    assert!(dashboard.text().contains("1 of "), "{}", dashboard.text());
+    dashboard.key(KeyCode::Enter);
+    assert_eq!((dashboard.ui.place(), listed(&mut dashboard)), (Place::List, 1));
+    assert!(dashboard.text().contains("[reason:SOURCE_LABELS]"), "{}", dashboard.text());
+    dashboard.key(KeyCode::Esc);
+    assert_eq!(listed(&mut dashboard), all, "Esc takes the filter away");
+}
+
+#[test]
+fn a_mistake_is_shown_and_the_last_valid_filter_goes_on() {
+    let mut dashboard = dashboard();
+    dashboard.keys("/class:bypass");
+    let found = listed(&mut dashboard);
+    dashboard.keys(" verdcit:bypass");
+    assert_eq!(listed(&mut dashboard), found);
+    let text = dashboard.text();
+    assert!(text.contains("^^^^^^^") && text.contains("did you mean verdict?"), "{text}");
+    dashboard.key(KeyCode::Enter);
+    assert_eq!(listed(&mut dashboard), found);
+    assert!(dashboard.ui.toast.as_ref().is_some_and(|t| t.text.contains("last valid filter")));
+    dashboard.keys("/");
+    dashboard.ctrl('u');
+    dashboard.keys("host:zzz");
+    assert_eq!(listed(&mut dashboard), 0);
+    dashboard.key(KeyCode::Esc);
+    assert_eq!(listed(&mut dashboard), found, "Esc goes back to the filter that was there");
+}
+
+#[test]
+fn tab_completes_and_shows_what_is_there() {
+    let mut dashboard = dashboard();
+    dashboard.keys("/ver");
+    dashboard.key(KeyCode::Tab);
+    dashboard.keys("by");
+    dashboard.key(KeyCode::Tab);
+    assert_eq!(dashboard.ui.prompt.as_ref().map(|p| p.text().to_owned()), Some("verdict:bypass".to_owned()));
+    dashboard.keys(" class:un");
+    dashboard.key(KeyCode::Tab);
+    let text = dashboard.text();
+    assert!(text.contains("unregistered") && text.contains("unknown"), "{text}");
+}
+
+#[test]
+fn what_is_copied_is_what_stands_there() {
+    let mut dashboard = dashboard();
+    let row = dashboard.selected().expect("a row");
+    dashboard.key(KeyCode::Char('c'));
+    let Some(Effect::Copy(host)) = dashboard.key(KeyCode::Enter) else { panic!("the host is copied") };
+    assert!(row.contains(&host[..8]), "{host}: {row}");
+    dashboard.keys("cjjjj");
+    let Some(Effect::Copy(chain)) = dashboard.key(KeyCode::Enter) else { panic!("the chain is copied") };
+    assert!(chain.lines().count() > 4 && chain.contains("[Pod ") || chain.contains("[VirtualService "), "{chain}");
+    dashboard.keys("cjjjjj");
+    assert!(matches!(dashboard.key(KeyCode::Enter), Some(Effect::CopyJson(_))));
+    assert_eq!(dashboard.ctrl('s'), Some(Effect::SaveScreen));
+}
+
+#[test]
+fn an_export_holds_the_list_in_its_order() {
+    let mut dashboard = dashboard();
+    dashboard.keys("/class:bypass");
+    dashboard.key(KeyCode::Enter);
+    let rows = listed(&mut dashboard);
+    dashboard.keys("e");
+    let Some(Effect::Export(_, world)) = dashboard.key(KeyCode::Enter) else { panic!("the list is exported") };
+    assert_eq!(world.flows.len(), rows);
+    assert!(world.flows.iter().all(|f| f.class().as_str() == "bypass"));
 }

@@ -55,7 +55,7 @@ fn last_world(inputs: Vec<Input>) -> World {
 }
 
 fn snapshot(inputs: Vec<Input>) -> Value {
-    serde_json::to_value(Document::new(&last_world(inputs), Items::Flows)).expect("a document")
+    serde_json::to_value(Document::new(&last_world(inputs), Items::Flows, None)).expect("a document")
 }
 
 /// Two lists of entries say the same.
@@ -298,7 +298,8 @@ fn a_recording_is_judged_anew_by_other_objects() {
         objects.push_str(&fs::read_to_string(file).expect("text"));
         objects.push_str("\n---\n");
     }
-    fs::write(edited.join("all.yaml"), objects.replace("kind: VirtualService", "kind: VirtualServiceNoMore")).expect("a file");
+    fs::write(edited.join("all.yaml"), objects.replace("kind: VirtualService", "kind: VirtualServiceNoMore"))
+        .expect("a file");
     let verdicts = |more: &[&str]| -> Vec<String> {
         let arguments: Vec<&str> = ["snapshot", "--replay", &whole].into_iter().chain(more.iter().copied()).collect();
         let document: Value = serde_json::from_slice(&program::run(&arguments).stdout).expect("JSON");

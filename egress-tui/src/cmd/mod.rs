@@ -1,6 +1,7 @@
 //! One verb per file: wiring between sources, core and outputs.
 
 pub mod demo;
+pub mod desk;
 pub mod explain;
 pub mod observe;
 pub mod record;
@@ -22,7 +23,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.verb {
         None | Some(Verb::Top) => top::run(&cli.common, &cli.tapes, &cli.screen).await,
         Some(Verb::Demo) => demo::run(&cli.common, &cli.tapes, &cli.screen).await,
-        Some(Verb::Snapshot(options)) => snapshot::run(&cli.common, &cli.tapes, &options).await,
+        Some(Verb::Snapshot(options)) => {
+            snapshot::run(&cli.common, &cli.tapes, &options, cli.screen.filter.as_ref()).await
+        }
         Some(Verb::Record(options)) => record::run(&cli.common, &cli.tapes, &options).await,
         Some(Verb::Explain(options)) => explain_verb(&cli.common, &options),
     }

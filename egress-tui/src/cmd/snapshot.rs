@@ -4,6 +4,8 @@ use std::io::{self, BufWriter, Write as _};
 use std::time::Duration;
 
 use super::finish;
+use egress_core::filter::Filter;
+
 use super::observe::{self, Wanted};
 use crate::cli::{Common, Form, Snapshot, Tapes};
 use crate::exit::Exit;
@@ -14,7 +16,7 @@ use crate::out::snapshot::{Document, Items};
 const DURATION: Duration = Duration::from_secs(10);
 
 /// Runs the verb.
-pub async fn run(common: &Common, tapes: &Tapes, options: &Snapshot) -> anyhow::Result<Exit> {
+pub async fn run(common: &Common, tapes: &Tapes, options: &Snapshot, filter: Option<&Filter>) -> anyhow::Result<Exit> {
     if options.schema {
         return finish(out::schema(&mut io::stdout().lock()), Exit::Done);
     }
@@ -24,7 +26,7 @@ pub async fn run(common: &Common, tapes: &Tapes, options: &Snapshot) -> anyhow::
     let ended = observation.stop().await?;
     let world = ended.world;
     let items = if options.each { Items::Each } else { Items::Flows };
-    let document = Document::new(&world, items);
+    let document = Document::new(&world, items, filter);
     let mut stdout = BufWriter::new(io::stdout().lock());
     let written = match options.output {
         Form::Json => out::json(&document, &mut stdout),

@@ -1,5 +1,6 @@
 //! `top`: the dashboard.
 
+use super::desk::Desk;
 use super::observe::{self, Observation, Wanted};
 use crate::cli::{Common, Screen, Tapes, When};
 use crate::exit::Exit;
@@ -28,8 +29,8 @@ pub(super) async fn show(observation: Observation, screen: &Screen) -> anyhow::R
         When::Auto => tui::look::ColorChoice::Auto,
         When::Never => tui::look::ColorChoice::Never,
     };
-    let options = tui::Options { color, ascii: screen.ascii, ..tui::Options::default() };
-    let shown = tui::run(observation.worlds.clone(), options).await;
+    let options = tui::Options { color, ascii: screen.ascii, filter: screen.filter.clone(), ..tui::Options::default() };
+    let shown = tui::run(observation.worlds.clone(), options, Box::new(Desk)).await;
     let exit = observation.stop().await?.exit;
     // What was incomplete stood on the screen; it is no failure of a session that a person ended.
     let exit = if exit == Exit::Incomplete { Exit::Done } else { exit };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use egress_core::filter::Filter;
 use egress_core::mesh;
 use egress_core::verdict::{Class, Judgement, Reason, Severity, Step, Verdict};
 use egress_core::world::{self, World};
@@ -38,6 +39,8 @@ pub struct Document {
     pub incomplete: Vec<Incomplete>,
     /// Counts over all flows.
     pub totals: Totals,
+    /// What chose the items of `flows`; null: all are there.
+    pub filter: Option<String>,
     /// One item per flow, or per connection with `--each`.
     pub flows: Vec<Flow>,
     /// What is wrong with the objects.
@@ -440,8 +443,8 @@ pub enum Items {
 }
 
 impl Document {
-    /// The world as a document.
-    pub fn new(world: &World, items: Items) -> Self {
+    /// The world as a document. A filter chooses items; totals are always of everything.
+    pub fn new(world: &World, items: Items, filter: Option<&Filter>) -> Self {
         let mut totals = Totals { connections: 0, by_class: BTreeMap::new(), by_verdict: BTreeMap::new() };
         for class in Class::ALL {
             totals.by_class.insert(class.as_str(), 0);
@@ -465,7 +468,12 @@ impl Document {
             coverage: Coverage::from(world),
             incomplete: world.incomplete.iter().map(Incomplete::from).collect(),
             totals,
-            flows: flows.iter().map(|f| Flow::from(&**f)).collect(),
+            filter: filter.map(|f| f.text().to_owned()),
+            flows: flows
+                .iter()
+                .filter(|flow| filter.is_none_or(|f| f.accepts(flow, world.now)))
+                .map(|f| Flow::from(&**f))
+                .collect(),
             findings: Vec::new(),
         }
     }

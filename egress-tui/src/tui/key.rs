@@ -35,6 +35,10 @@ pub enum Action {
     NextProblem,
     /// The previous problem.
     PreviousProblem,
+    /// Type a filter.
+    Filter,
+    /// Complete the word.
+    Complete,
     /// Choose the order.
     SortMenu,
     /// Turn the order round.
@@ -45,6 +49,12 @@ pub enum Action {
     PreviousObject,
     /// The whole object as YAML.
     Yaml,
+    /// Choose what goes to the clipboard.
+    CopyMenu,
+    /// Choose the form in which the list goes into a file.
+    ExportMenu,
+    /// The screen goes into a file.
+    SaveScreen,
     /// Freeze the view, or go on.
     Pause,
     /// Help for this screen.
@@ -68,7 +78,9 @@ pub enum Place {
     Explain,
     /// An object as YAML.
     Yaml,
-    /// The sort menu.
+    /// The filter that is being typed.
+    Filter,
+    /// A menu.
     Menu,
     /// Help.
     Help,
@@ -76,7 +88,7 @@ pub enum Place {
 
 impl Place {
     /// Every place.
-    pub const ALL: [Self; 5] = [Self::List, Self::Explain, Self::Yaml, Self::Menu, Self::Help];
+    pub const ALL: [Self; 6] = [Self::List, Self::Explain, Self::Yaml, Self::Filter, Self::Menu, Self::Help];
 }
 
 const LIST: &[Place] = &[Place::List];
@@ -148,6 +160,7 @@ impl Key {
             Self::Plain(KeyCode::Right) => if ascii { "Right" } else { "→" }.to_owned(),
             Self::Plain(KeyCode::PageUp) => "PgUp".to_owned(),
             Self::Plain(KeyCode::PageDown) => "PgDn".to_owned(),
+            Self::Plain(KeyCode::Tab) => "Tab".to_owned(),
             Self::Plain(KeyCode::BackTab) => "Shift-Tab".to_owned(),
             Self::Plain(KeyCode::F(n)) => format!("F{n}"),
             Self::Plain(code) => format!("{code:?}"),
@@ -197,7 +210,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(
         Action::Open,
         &[k(KeyCode::Enter), c('d')],
-        &[Place::List, Place::Menu],
+        &[Place::List, Place::Menu, Place::Filter],
         Group::Look,
         "explain the row",
         Some(("explain", 1)),
@@ -206,11 +219,23 @@ pub const BINDINGS: &[Binding] = &[
     bind(Action::PreviousObject, &[c('O')], EXPLAIN, Group::Look, "previous object", None),
     bind(Action::Yaml, &[c('y')], ROWS, Group::Look, "object as YAML, at the field", Some(("yaml", 3))),
     bind(Action::Back, &[k(KeyCode::Esc)], MOVES, Group::Look, "back, close, show all", Some(("back", 1))),
+    bind(Action::Filter, &[c('/')], LIST, Group::Find, "filter", Some(("filter", 2))),
+    bind(
+        Action::Complete,
+        &[k(KeyCode::Tab)],
+        &[Place::Filter],
+        Group::Find,
+        "complete the word",
+        Some(("complete", 2)),
+    ),
     bind(Action::Problems, &[c('b')], LIST, Group::Find, "problems only", Some(("problems", 2))),
     bind(Action::NextProblem, &[c('n')], LIST, Group::Find, "next problem", Some(("next problem", 5))),
     bind(Action::PreviousProblem, &[c('N')], LIST, Group::Find, "previous problem", None),
     bind(Action::SortMenu, &[c('s')], LIST, Group::Find, "sort by", Some(("sort", 3))),
     bind(Action::Reverse, &[c('S')], LIST, Group::Find, "reverse the order", None),
+    bind(Action::CopyMenu, &[c('c')], ROWS, Group::Program, "copy to the clipboard", Some(("copy", 6))),
+    bind(Action::ExportMenu, &[c('e')], LIST, Group::Program, "export the list", None),
+    bind(Action::SaveScreen, &[ctrl('s')], MOVES, Group::Program, "save the screen as text", None),
     bind(Action::Pause, &[c('p')], ROWS, Group::Time, "pause the view, resume", Some(("pause", 4))),
     bind(Action::Search, &[c('/')], &[Place::Help], Group::Find, "search in help", Some(("search", 2))),
     bind(Action::Help, &[c('?')], MOVES, Group::Program, "this help", None),

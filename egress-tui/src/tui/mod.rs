@@ -13,7 +13,9 @@ pub mod figure;
 pub mod key;
 pub mod layout;
 pub mod look;
+pub mod menu;
 pub mod pen;
+pub mod prompt;
 mod run;
 pub mod svg;
 pub mod term;
@@ -22,4 +24,4 @@ pub mod update;
 pub mod view;
 pub mod widget;
 
-pub use run::{Options, Quit, run};
+pub use run::{Desk, Options, Quit, run};

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use crossterm::event::{self, Event};
+use egress_core::filter::Filter;
 use egress_core::id::WallTime;
-use egress_core::world::World;
+use egress_core::world::{Flow, World};
 use ratatui::layout::Rect;
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::low_level::emulate_default_handler;
@@ -16,7 +17,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, sleep_until};
 
+use super::figure;
 use super::look::{ColorChoice, Look, Surroundings, Theme};
+use super::menu::Form;
 use super::term::{self, Screen};
 use super::ui::Ui;
 use super::update::{Effect, Msg, update};
@@ -36,8 +39,18 @@ const KEYBOARD: usize = 1024;
 /// How soon the thread that reads keys notices that nobody wants them any more.
 const KEYBOARD_STOPS: Duration = Duration::from_secs(1);
 
+/// What leaves the screen: forms that the dashboard does not know itself.
+pub trait Desk {
+    /// A flow as `snapshot` prints it.
+    fn json(&self, flow: &Flow, world: &World) -> String;
+    /// Writes the flows of a world into a new file; returns its name.
+    fn export(&self, world: &World, form: Form, filter: &str) -> io::Result<String>;
+    /// Writes a screen into a new file; returns its name.
+    fn save(&self, screen: &str, at: WallTime) -> io::Result<String>;
+}
+
 /// What the user chose about the screen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Colour or not.
     pub color: ColorChoice,
@@ -45,6 +58,8 @@ pub struct Options {
     pub theme: Theme,
     /// Nothing but ASCII.
     pub ascii: bool,
+    /// What the list is narrowed to at first.
+    pub filter: Option<Filter>,
 }
 
 /// How it ended.
@@ -60,12 +75,18 @@ pub enum Quit {
 
 /// Shows worlds until the user leaves, a signal comes or nobody publishes any more. The terminal is the caller's again
 /// when this returns, also with an error. A panic in any thread ends it with an error, its message already printed.
-pub async fn run(worlds: watch::Receiver<Arc<World>>, options: Options) -> anyhow::Result<Quit> {
+pub async fn run(
+    worlds: watch::Receiver<Arc<World>>,
+    options: Options,
+    desk: Box<dyn Desk + Send>,
+) -> anyhow::Result<Quit> {
     term::check().map_err(anyhow::Error::msg)?;
     let look = Look::choose(options.color, options.theme, options.ascii, &Surroundings::from_env());
     let mut signals = Signals::listen().context("cannot listen for signals")?;
     let mut screen = Screen::enter().context("cannot take the terminal")?;
-    let result = Loop::new(worlds, look).run(&mut screen, &mut signals).await;
+    let mut shown = Loop::new(worlds, look, desk);
+    shown.ui.query.filter = options.filter;
+    let result = shown.run(&mut screen, &mut signals).await;
     let left = screen.leave();
     match result {
         // A terminal that is gone takes no bytes: that is a hang-up, and so is failing to leave it.
@@ -144,9 +165,18 @@ impl Signals {
     }
 }
 
+/// Sends a text to the terminal's clipboard. Whether the terminal took it cannot be known.
+fn copied(text: &str, screen: &Screen) -> anyhow::Result<String> {
+    Ok(match screen.copy(text)? {
+        true => format!("sent {} to the terminal's clipboard", figure::plural(text.len() as u64, "byte")),
+        false => "too long for a terminal's clipboard; e writes the list into a file".to_owned(),
+    })
+}
+
 struct Loop {
     worlds: watch::Receiver<Arc<World>>,
     look: Look,
+    desk: Box<dyn Desk + Send>,
     ui: Ui,
     world: Arc<World>,
     received: Instant,
@@ -160,11 +190,23 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(mut worlds: watch::Receiver<Arc<World>>, look: Look) -> Self {
+    fn new(mut worlds: watch::Receiver<Arc<World>>, look: Look, desk: Box<dyn Desk + Send>) -> Self {
         let world = Arc::clone(&worlds.borrow_and_update());
         let now = Instant::now();
         let (ui, focused) = (Ui::default(), true);
-        Self { worlds, look, ui, world, received: now, started: now, drawn: None, focused, touched: true, aged: false }
+        Self {
+            worlds,
+            look,
+            desk,
+            ui,
+            world,
+            received: now,
+            started: now,
+            drawn: None,
+            focused,
+            touched: true,
+            aged: false,
+        }
     }
 
     async fn run(mut self, screen: &mut Screen, signals: &mut Signals) -> anyhow::Result<Quit> {
@@ -250,6 +292,7 @@ impl Loop {
                     signals.stop.recv().await;
                     self.stop(screen)?;
                 }
+                Some(effect) => self.outside(&effect, screen)?,
                 None => {}
             }
             match keyboard.events.try_recv() {
@@ -280,6 +323,29 @@ impl Loop {
             }
             Event::Resize(..) | Event::Mouse(_) => None,
         }
+    }
+
+    /// Clipboard and files; what became of it is said in the last line.
+    fn outside(&mut self, effect: &Effect, screen: &Screen) -> anyhow::Result<()> {
+        let written = |what: &str, name: io::Result<String>| match name {
+            Ok(name) => format!("{what} written to {name}"),
+            Err(error) => format!("the {what} could not be written: {error}"),
+        };
+        let says = match effect {
+            Effect::Copy(text) => copied(text, screen)?,
+            Effect::CopyJson(flow) => copied(&self.desk.json(flow, &self.world), screen)?,
+            Effect::Export(form, world) => {
+                let filter = self.ui.query.filter.as_ref().map_or("", |f| f.text());
+                written("list", self.desk.export(world, *form, filter))
+            }
+            Effect::SaveScreen => {
+                let text = screen.text().unwrap_or_default();
+                written("screen", self.desk.save(&text, self.world.now))
+            }
+            Effect::Quit | Effect::Suspend | Effect::Redraw => return Ok(()),
+        };
+        self.ui.say(says);
+        Ok(())
     }
 
     /// Stops as by default, and takes the terminal again when it goes on.

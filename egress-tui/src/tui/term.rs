@@ -4,6 +4,7 @@
 //! panics in any thread and signals; a frame is one locked write, so that nothing is drawn after leaving.
 //! `ratatui::restore()` is not enough: it neither shows the cursor nor ends paste and focus reports.
 
+use base64::Engine as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -21,6 +22,9 @@ use ratatui::backend::{Backend, CrosstermBackend};
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Rect, Size};
 use tokio::sync::Notify;
+
+/// Most bytes of a copied text, encoded: what terminals and multiplexers take at least.
+const LONGEST_COPY: usize = 74_994;
 
 /// Frames below this many bytes arrive in one piece anyway; wrapping each tick of the clock would double its size.
 const SYNCHRONISE_FROM: usize = 256;
@@ -193,6 +197,29 @@ impl Screen {
         if modes.screen { write_all(&bytes) } else { Ok(()) }
     }
 
+    /// Asks the terminal to put a text on its clipboard (OSC 52), through tmux as well. `false`: terminals do not take so much.
+    pub fn copy(&self, text: &str) -> io::Result<bool> {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(text);
+        if encoded.len() > LONGEST_COPY {
+            return Ok(false);
+        }
+        let mut bytes = format!("\x1b]52;c;{encoded}\x07");
+        if std::env::var_os("TMUX").is_some() {
+            // tmux hands it on where set-clipboard allows; where only passthrough is allowed, that way.
+            bytes.push_str(&format!("\x1bPtmux;\x1b\x1b]52;c;{encoded}\x07\x1b\\"));
+        }
+        let modes = modes();
+        if modes.screen {
+            write_all(bytes.as_bytes())?
+        }
+        Ok(true)
+    }
+
+    /// What is on the screen, as text.
+    pub fn text(&self) -> Option<String> {
+        self.last.as_ref().map(text)
+    }
+
     /// An empty buffer of the terminal's size.
     pub fn blank() -> io::Result<Buffer> {
         let Size { width, height } = Self::size()?;
@@ -204,6 +231,27 @@ impl Drop for Screen {
     fn drop(&mut self) {
         let _ = self.leave();
     }
+}
+
+/// A screen as text, without blanks at the ends of lines.
+pub fn text(buffer: &Buffer) -> String {
+    let mut out = String::new();
+    for y in buffer.area.top()..buffer.area.bottom() {
+        let mut line = String::new();
+        let mut covered = 0;
+        for x in buffer.area.left()..buffer.area.right() {
+            if covered > 0 {
+                covered -= 1;
+                continue;
+            }
+            let symbol = buffer[(x, y)].symbol();
+            covered = unicode_width::UnicodeWidthStr::width(symbol).saturating_sub(1);
+            line.push_str(symbol);
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
 }
 
 /// Whether a thread panicked; the terminal is already left then.

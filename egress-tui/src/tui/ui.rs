@@ -12,6 +12,8 @@ use ratatui::layout::Rect;
 use super::key::Place;
 use super::layout;
 use super::look::Look;
+use super::menu::Menu;
+use super::prompt::Prompt;
 use super::view::explain;
 use super::view::object::Text;
 
@@ -73,8 +75,8 @@ pub enum Overlay {
         /// Keys go into the search.
         typing: bool,
     },
-    /// The sort menu; the value is its selected row.
-    Sort(usize),
+    /// A menu, and its selected row.
+    Menu(Menu, usize),
 }
 
 /// A short message in the last line.
@@ -93,6 +95,8 @@ pub struct Ui {
     pub query: Query,
     /// The open explain pane.
     pub detail: Option<Detail>,
+    /// The filter is being typed.
+    pub prompt: Option<Prompt>,
     /// What lies over the screen.
     pub overlay: Option<Overlay>,
     /// A short message.
@@ -161,7 +165,8 @@ impl Ui {
     pub fn place(&self) -> Place {
         match (&self.overlay, &self.detail) {
             (Some(Overlay::Help { .. }), _) => Place::Help,
-            (Some(Overlay::Sort(_)), _) => Place::Menu,
+            (Some(Overlay::Menu(..)), _) => Place::Menu,
+            (None, None) if self.prompt.is_some() => Place::Filter,
             (None, Some(Detail { yaml: Some(_), .. })) => Place::Yaml,
             (None, Some(_)) => Place::Explain,
             (None, None) => Place::List,
@@ -191,7 +196,7 @@ impl Ui {
         }
         let due = self.list.sorted.is_none_or(|at| self.uptime >= at + REORDER_EVERY);
         let expired = self.selection.gone_since.is_some_and(|at| self.uptime >= at + GONE_STAYS);
-        if self.list.stale || expired || (self.list.behind && due && !matches!(self.overlay, Some(Overlay::Sort(_)))) {
+        if self.list.stale || expired || (self.list.behind && due && !matches!(self.overlay, Some(Overlay::Menu(..)))) {
             self.list.listing = Listing::new(world, &self.query);
             self.list.sorted = Some(self.uptime);
             self.list.stale = false;
@@ -290,6 +295,6 @@ impl Ui {
     /// Opens the order menu at the order in force.
     pub fn open_sort_menu(&mut self) {
         let row = SortBy::ALL.iter().position(|by| *by == self.query.sort.by).unwrap_or(0);
-        self.overlay = Some(Overlay::Sort(row));
+        self.overlay = Some(Overlay::Menu(Menu::Sort, row));
     }
 }

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use egress_core::query::SortBy;
-use egress_core::world::World;
+use egress_core::world::{Flow, World};
+use tui_input::InputRequest;
 
 use super::figure;
-use super::key::{self, Action, Key};
+use super::key::{self, Action, Key, Place};
+use super::menu::{Copied, Form, Menu};
+use super::prompt::{Change, Prompt};
 use super::ui::{Detail, Overlay, Ui, Yaml};
 use super::view::explain;
 
@@ -21,7 +24,7 @@ pub enum Msg {
 }
 
 /// What the loop has to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub enum Effect {
     /// Leave.
     Quit,
@@ -29,6 +32,26 @@ pub enum Effect {
     Suspend,
     /// Everything that is on the screen may be wrong.
     Redraw,
+    /// A text goes to the clipboard.
+    Copy(String),
+    /// A flow as JSON goes to the clipboard.
+    CopyJson(Arc<Flow>),
+    /// The list as it is shown goes into a file.
+    Export(Form, Arc<World>),
+    /// The screen goes into a file.
+    SaveScreen,
+}
+
+/// Two effects are the same when they do the same to the same flow; what an export holds is not compared.
+impl PartialEq for Effect {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Copy(a), Self::Copy(b)) => a == b,
+            (Self::CopyJson(a), Self::CopyJson(b)) => a.id == b.id,
+            (Self::Export(a, _), Self::Export(b, _)) => a == b,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
 }
 
 /// Longest text that the search of help takes.
@@ -37,8 +60,12 @@ const LONGEST_SEARCH: usize = 40;
 /// Applies a message. `live` is the newest world.
 pub fn update(ui: &mut Ui, live: &Arc<World>, msg: &Msg) -> Option<Effect> {
     match msg {
-        Msg::Paste(_) => {
-            ui.say("nothing takes pasted text here");
+        Msg::Paste(text) => {
+            let change = ui.prompt.as_mut().map(|prompt| prompt.paste(text));
+            match change {
+                Some(change) => narrow(ui, change),
+                None => ui.say("nothing takes pasted text here"),
+            }
             None
         }
         // With the kitty protocol keys are also reported when they are let go.
@@ -72,7 +99,15 @@ fn press(ui: &mut Ui, live: &Arc<World>, event: KeyEvent) -> Option<Effect> {
         Action::Back => back(ui),
         Action::Up | Action::Down | Action::First | Action::Last => step(ui, &world, action),
         Action::PageUp | Action::PageDown | Action::HalfUp | Action::HalfDown => scroll(ui, &world, action),
-        Action::Open => open(ui, &world),
+        Action::Open => return open(ui, &world),
+        Action::Filter => ui.prompt = Some(Prompt::new(ui.query.filter.as_ref())),
+        Action::Complete => {
+            let change = ui.prompt.as_mut().map(|prompt| prompt.complete(&world));
+            change.into_iter().for_each(|change| narrow(ui, change));
+        }
+        Action::CopyMenu => menu(ui, &world, Menu::Copy),
+        Action::ExportMenu => menu(ui, &world, Menu::Export),
+        Action::SaveScreen => return Some(Effect::SaveScreen),
         Action::Yaml => yaml(ui, &world),
         Action::NextObject | Action::PreviousObject => object(ui, action == Action::NextObject),
         Action::Problems => {
@@ -95,6 +130,9 @@ fn press(ui: &mut Ui, live: &Arc<World>, event: KeyEvent) -> Option<Effect> {
 
 /// Keys that are text because an input has the focus.
 fn typed(ui: &mut Ui, event: KeyEvent) -> bool {
+    if ui.place() == Place::Filter {
+        return typed_filter(ui, event);
+    }
     let Some(Overlay::Help { typing: typing @ true, search, top }) = &mut ui.overlay else { return false };
     match (event.code, event.modifiers - KeyModifiers::SHIFT) {
         (KeyCode::Char(c), KeyModifiers::NONE) => {
@@ -116,6 +154,69 @@ fn typed(ui: &mut Ui, event: KeyEvent) -> bool {
     true
 }
 
+/// Letters are text; what leaves, completes or ends the program is not.
+fn typed_filter(ui: &mut Ui, event: KeyEvent) -> bool {
+    let control = event.modifiers.contains(KeyModifiers::CONTROL);
+    let request = match (event.code, control) {
+        (KeyCode::Char(c), false) => InputRequest::InsertChar(c),
+        (KeyCode::Backspace, false) => InputRequest::DeletePrevChar,
+        (KeyCode::Delete, _) => InputRequest::DeleteNextChar,
+        (KeyCode::Left, false) => InputRequest::GoToPrevChar,
+        (KeyCode::Right, false) => InputRequest::GoToNextChar,
+        (KeyCode::Left, true) => InputRequest::GoToPrevWord,
+        (KeyCode::Right, true) => InputRequest::GoToNextWord,
+        (KeyCode::Home, _) | (KeyCode::Char('a'), true) => InputRequest::GoToStart,
+        (KeyCode::End, _) | (KeyCode::Char('e'), true) => InputRequest::GoToEnd,
+        (KeyCode::Char('w') | KeyCode::Backspace, true) => InputRequest::DeletePrevWord,
+        (KeyCode::Char('u'), true) => InputRequest::DeleteLine,
+        _ => return false,
+    };
+    let change = ui.prompt.as_mut().map(|prompt| prompt.edit(request));
+    change.into_iter().for_each(|change| narrow(ui, change));
+    true
+}
+
+/// The list follows what is typed.
+fn narrow(ui: &mut Ui, change: Change) {
+    if let Change::Filter(filter) = change {
+        ui.ask(|query| query.filter = filter);
+    }
+}
+
+fn menu(ui: &mut Ui, world: &Arc<World>, menu: Menu) {
+    if menu == Menu::Copy && ui.detail.is_none() && ui.current(world).is_none() {
+        ui.say("no row to copy");
+        return;
+    }
+    ui.overlay = Some(Overlay::Menu(menu, 0));
+}
+
+/// What the chosen row of a menu does.
+fn choose(ui: &mut Ui, world: &Arc<World>, menu: Menu, row: usize) -> Option<Effect> {
+    ui.overlay = None;
+    match menu {
+        Menu::Sort => {
+            let by = SortBy::ALL[row.min(SortBy::ALL.len() - 1)];
+            ui.ask(|query| {
+                query.sort = egress_core::query::Sort { by, reversed: query.sort.by == by && query.sort.reversed }
+            });
+            None
+        }
+        Menu::Copy => {
+            let flow = ui.detail.as_ref().map(|d| Arc::clone(&d.flow)).or_else(|| ui.current(world))?;
+            Some(match Copied::ALL[row.min(Copied::ALL.len() - 1)] {
+                Copied::Json => Effect::CopyJson(flow),
+                what => Effect::Copy(what.text(&flow)),
+            })
+        }
+        Menu::Export => {
+            let listed = (0..ui.listing().len()).filter_map(|row| ui.listing().flow(world, row).map(Arc::clone));
+            let shown = World { flows: listed.collect(), ..World::clone(world) };
+            Some(Effect::Export(Form::ALL[row.min(Form::ALL.len() - 1)], Arc::new(shown)))
+        }
+    }
+}
+
 fn toggle_help(ui: &mut Ui) {
     ui.overlay = match ui.overlay {
         Some(Overlay::Help { .. }) => None,
@@ -133,6 +234,8 @@ fn pause(ui: &mut Ui, live: &Arc<World>) {
 /// One level back: overlay, pane, what the list was narrowed to, notices. Never quits.
 fn back(ui: &mut Ui) {
     if ui.overlay.take().is_some() {
+    } else if let Some(prompt) = ui.prompt.take() {
+        ui.ask(|query| query.filter = prompt.before());
     } else if let Some(detail) = &mut ui.detail {
         if detail.yaml.take().is_none() {
             ui.detail = None;
@@ -166,7 +269,7 @@ fn moved(row: usize, len: usize, action: Action, page: usize) -> usize {
 fn step(ui: &mut Ui, world: &Arc<World>, action: Action) {
     let (page, last_top) = (ui.page_height, ui.last_top);
     match (&mut ui.overlay, &mut ui.detail) {
-        (Some(Overlay::Sort(row)), _) => *row = moved(*row, SortBy::ALL.len(), action, page),
+        (Some(Overlay::Menu(menu, row)), _) => *row = moved(*row, menu.rows().len(), action, page),
         (Some(Overlay::Help { top, .. }), _) | (None, Some(Detail { yaml: Some(Yaml { top, .. }), .. })) => {
             *top = moved(*top, last_top + 1, action, page);
         }
@@ -193,28 +296,31 @@ fn scroll(ui: &mut Ui, world: &Arc<World>, action: Action) {
     }
 }
 
-fn open(ui: &mut Ui, world: &Arc<World>) {
-    if let Some(Overlay::Sort(row)) = ui.overlay {
-        let by = SortBy::ALL[row.min(SortBy::ALL.len() - 1)];
-        ui.overlay = None;
-        ui.ask(|query| {
-            query.sort = egress_core::query::Sort { by, reversed: query.sort.by == by && query.sort.reversed }
-        });
-        return;
+fn open(ui: &mut Ui, world: &Arc<World>) -> Option<Effect> {
+    if let Some(Overlay::Menu(menu, row)) = ui.overlay {
+        return choose(ui, world, menu, row);
+    }
+    if let Some(prompt) = ui.prompt.take() {
+        if prompt.error.is_some() {
+            ui.say("the mistake was left out: the last valid filter stays");
+        }
+        return None;
     }
     let Some(flow) = ui.current(world) else {
         ui.say("no row to explain");
-        return;
+        return None;
     };
     if let Some(row) = ui.row() {
         ui.select(world, row);
     }
     ui.detail = Some(Detail::new(flow));
+    None
 }
 
 fn yaml(ui: &mut Ui, world: &Arc<World>) {
     if ui.detail.is_none() {
-        open(ui, world);
+        // Opening a row has no effect outside.
+        let _ = open(ui, world);
     }
     let Some(detail) = &mut ui.detail else { return };
     let items = explain::items(&detail.flow);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egress_tests::worlds;
+use egress_tui::cmd::desk::Desk;
 use egress_tui::tui::{self, Options, Quit};
 use tokio::sync::watch;
 
@@ -33,7 +34,7 @@ async fn main() -> ExitCode {
     let (sender, receiver) = watch::channel(Arc::new(world));
     let source = tokio::spawn(publish(feed.clone(), sender));
     let result = tokio::select! {
-        result = tui::run(receiver, Options::default()) => result,
+        result = tui::run(receiver, Options::default(), Box::new(Desk)) => result,
         () = fail(&feed) => unreachable!("it panics"),
     };
     source.abort();

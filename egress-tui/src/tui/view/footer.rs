@@ -1,5 +1,6 @@
 //! The last lines: why the selected row is what it is, and the keys.
 
+use egress_core::filter::{Filter, Tree};
 use egress_core::query::{Page, SortBy};
 use egress_core::verdict::Mark;
 
@@ -14,7 +15,6 @@ use super::summary;
 pub fn draw_status(pen: &mut Pen<'_>, page: &Page, ui: &Ui) {
     let palette = &pen.look.palette;
     let (text, dim) = (palette.text, palette.dim);
-    let filter = ui.query.filter.as_ref().map_or("all", |f| f.text());
     let shown = if page.listed == page.totals.flows {
         figure::plural(page.totals.flows as u64, "flow")
     } else {
@@ -22,10 +22,26 @@ pub fn draw_status(pen: &mut Pen<'_>, page: &Page, ui: &Ui) {
     };
     let problems = if ui.query.problems_only { "on" } else { "off" };
     let problems_style = if ui.query.problems_only { palette.header } else { dim };
-    let x = 1 + pen.pieces(1, 0, pen.width(), [(filter, text), ("   ", text), (&*shown, text), ("   ", text)]);
+    let mut x = 1;
+    for chip in chips(ui) {
+        x += pen.pieces(x, 0, pen.width().saturating_sub(x), [("[", dim), (&*chip, palette.header), ("] ", dim)]);
+    }
+    if x == 1 {
+        x += pen.pieces(1, 0, pen.width(), [("all   ", text)]);
+    }
+    let x = x + pen.pieces(x, 0, pen.width().saturating_sub(x), [(&*shown, text), ("   ", text)]);
     let x = x + pen.text(x, 0, pen.width(), &summary::stopped(page), text) + 4;
     let x = x + pen.pieces(x, 0, pen.width(), [("sort ", dim), (&*order(ui), text)]) + 4;
     pen.pieces(x, 0, pen.width().saturating_sub(x), [("b problems only: ", dim), (problems, problems_style)]);
+}
+
+/// The parts of the filter that all have to hold.
+fn chips(ui: &Ui) -> Vec<String> {
+    match ui.query.filter.as_ref().map(Filter::tree) {
+        None => Vec::new(),
+        Some(Tree::And(parts)) => parts.iter().map(ToString::to_string).collect(),
+        Some(tree) => vec![tree.to_string()],
+    }
 }
 
 fn order(ui: &Ui) -> String {
@@ -43,9 +59,7 @@ pub fn draw_rule(pen: &mut Pen<'_>, page: &Page, ui: &Ui, says_status: bool) {
         return;
     }
     let mut parts = Vec::new();
-    if let Some(filter) = &ui.query.filter {
-        parts.push(filter.text().to_owned());
-    }
+    parts.extend(chips(ui).into_iter().map(|chip| format!("[{chip}]")));
     if ui.query.problems_only {
         parts.push("problems only".to_owned());
     }
@@ -104,14 +118,18 @@ pub fn draw_keys(pen: &mut Pen<'_>, ui: &Ui) {
     let place = ui.place();
     let ascii = look.glyphs.ascii;
     let width = pen.width();
-    let end = if place == Place::Help { "q quit" } else { "? help  q quit" };
+    let end = match place {
+        Place::Help => "q quit",
+        Place::Filter => "Ctrl-C quit",
+        _ => "? help  q quit",
+    };
     let end_width = end.len() as u16;
     if width > end_width + 2 {
         let x = width - end_width - 1;
-        let pieces: &[(&str, _)] = if place == Place::Help {
-            &[("q", palette.key), (" quit", palette.text)]
-        } else {
-            &[("?", palette.key), (" help  ", palette.text), ("q", palette.key), (" quit", palette.text)]
+        let pieces: &[(&str, _)] = match place {
+            Place::Help => &[("q", palette.key), (" quit", palette.text)],
+            Place::Filter => &[("Ctrl-C", palette.key), (" quit", palette.text)],
+            _ => &[("?", palette.key), (" help  ", palette.text), ("q", palette.key), (" quit", palette.text)],
         };
         pen.pieces(x, 0, end_width, pieces.iter().copied());
     }
@@ -124,13 +142,15 @@ pub fn draw_keys(pen: &mut Pen<'_>, ui: &Ui) {
     let moves = match place {
         Place::Explain => "step",
         Place::Yaml | Place::Help => "scroll",
-        Place::List | Place::Menu => "select",
+        Place::List | Place::Menu | Place::Filter => "select",
     };
     let mut hints = vec![(4, arrows.to_owned(), moves)];
     for binding in BINDINGS.iter().filter(|b| b.places.contains(&place)) {
         let Some((says, drop)) = binding.hint else { continue };
         let says = match (binding.action, place, ui.frozen.is_some()) {
             (Action::Open, Place::Menu, _) => "choose",
+            (Action::Open, Place::Filter, _) => "keep",
+            (Action::Back, Place::Filter, _) => "undo",
             (Action::Back, Place::List, _) => continue,
             (Action::Problems, _, _) if ui.query.problems_only => "all flows",
             (Action::Pause, _, true) => "resume",

@@ -1,11 +1,13 @@
 //! Help: made from the table of keys, the table of verdicts and the names of evidence. Searchable.
 
+use egress_core::filter::Field;
 use egress_core::query::SortBy;
 use egress_core::verdict::{Class, Verdict};
 use ratatui::style::Style;
 
 use crate::tui::key::{BINDINGS, Group, Place};
 use crate::tui::look::Look;
+use crate::tui::menu::Menu;
 use crate::tui::pen::{self, Pen};
 use crate::tui::ui::{Overlay, Ui};
 
@@ -54,6 +56,8 @@ fn sections(ui: &Ui, look: &Look) -> [Vec<Vec<Line>>; 2] {
     ];
     let lines = evidence.map(|(word, says)| line(word.to_owned(), says, palette.text));
     sections.push([title("NAME: HOW IT IS KNOWN")].into_iter().chain(lines).collect());
+    let fields = Field::ALL.iter().map(|f| line(format!("{}:", f.name()), f.help(), palette.text));
+    sections.push([title("FILTER: FIELDS")].into_iter().chain(fields).collect());
     let mut verdicts = Vec::new();
     for class in Class::ALL {
         let words = Verdict::ALL.iter().filter(|v| v.class() == class);
@@ -158,24 +162,25 @@ pub fn draw(pen: &mut Pen<'_>, ui: &Ui) {
     pen.right(2, height.saturating_sub(1), width.saturating_sub(4), &foot, palette.dim);
 }
 
-/// Draws the sort menu over the screen.
-pub fn draw_sort_menu(pen: &mut Pen<'_>, ui: &Ui) {
-    let Some(Overlay::Sort(row)) = ui.overlay else { return };
+/// Draws a menu over the screen.
+pub fn draw_menu(pen: &mut Pen<'_>, ui: &Ui, menu: Menu, row: usize) {
+    let rows = menu.rows();
     let look = pen.look;
     let palette = &look.palette;
-    let (width, height) = (24.min(pen.width()), (SortBy::ALL.len() as u16 + 2).min(pen.height().saturating_sub(2)));
+    let (width, height) = (24.min(pen.width()), (rows.len() as u16 + 2).min(pen.height().saturating_sub(2)));
     let (x, y) = ((pen.width() - width) / 2, (pen.height() - height) / 2);
     let mut pen = pen.within(x, y, width, height);
     pen.clear();
-    pen.frame("sort by");
+    pen.frame(menu.title());
     let room = usize::from(height.saturating_sub(2));
     let top = (row + 1).saturating_sub(room);
-    for (y, (i, by)) in (1..).zip(SortBy::ALL.iter().enumerate().skip(top).take(room)) {
+    for (y, (i, text)) in (1..).zip(rows.iter().enumerate().skip(top).take(room)) {
         let style = if i == row { palette.select } else { palette.text };
-        let now = if *by == ui.query.sort.by { look.glyphs.order[usize::from(ui.query.sort.reversed)] } else { " " };
+        let in_force = menu == Menu::Sort && SortBy::ALL[i] == ui.query.sort.by;
+        let now = if in_force { look.glyphs.order[usize::from(ui.query.sort.reversed)] } else { " " };
         let mut line = pen.within(1, y, width - 2, 1);
         line.paint(0, width - 2, style);
         line.symbol(0, 0, if i == row { look.glyphs.cursor } else { " " }, style);
-        line.pieces(2, 0, width, [(by.as_str(), style), (" ", style), (now, style)]);
+        line.pieces(2, 0, width, [(*text, style), (" ", style), (now, style)]);
     }
 }

@@ -7,6 +7,7 @@ pub mod header;
 pub mod help;
 pub mod notice;
 pub mod object;
+pub mod prompt;
 pub mod summary;
 
 use std::sync::Arc;
@@ -108,13 +109,17 @@ pub fn draw(page: &Page, ui: &Ui, look: &Look, area: Rect, buffer: &mut Buffer) 
             if plan.rule.height > 0 {
                 footer::draw_rule(&mut Pen::new(buffer, look, plan.rule), page, ui, plan.status.height == 0);
             }
-            footer::draw_why(&mut Pen::new(buffer, look, plan.why), page);
+            let mut last = Pen::new(buffer, look, plan.why);
+            match &ui.prompt {
+                Some(prompt) => prompt::draw(&mut last, prompt, page),
+                None => footer::draw_why(&mut last, page),
+            }
         }
     }
     let mut pen = Pen::new(buffer, look, area);
     match ui.overlay {
         Some(Overlay::Help { .. }) => help::draw(&mut pen, ui),
-        Some(Overlay::Sort(_)) => help::draw_sort_menu(&mut pen, ui),
+        Some(Overlay::Menu(menu, row)) => help::draw_menu(&mut pen, ui, menu, row),
         None => {}
     }
 }

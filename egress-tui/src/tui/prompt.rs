@@ -1,0 +1,117 @@
+//! The filter while it is typed: every key narrows the list at once; with a mistake in it the last valid filter goes on.
+
+use egress_core::filter::complete::{Completion, complete};
+use egress_core::filter::{Filter, FilterError, LONGEST};
+use egress_core::world::World;
+use tui_input::{Input, InputRequest};
+
+/// What is typed, and what it was before.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    input: Input,
+    /// What is wrong with it.
+    pub error: Option<FilterError>,
+    /// What Tab found last.
+    pub found: Option<Completion>,
+    /// The filter to go back to.
+    before: Option<Filter>,
+}
+
+/// What an edit leads to.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// The list is narrowed by this from now on.
+    Filter(Option<Filter>),
+    /// The last valid filter goes on.
+    Keep,
+}
+
+impl Prompt {
+    /// Opens with the filter in force.
+    pub fn new(filter: Option<&Filter>) -> Self {
+        let text = filter.map_or("", Filter::text).to_owned();
+        Self { input: Input::new(text), error: None, found: None, before: filter.cloned() }
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        self.input.value()
+    }
+
+    /// Characters before the cursor.
+    pub fn cursor(&self) -> usize {
+        self.input.cursor()
+    }
+
+    /// The filter to go back to.
+    pub fn before(&self) -> Option<Filter> {
+        self.before.clone()
+    }
+
+    /// Moves or edits.
+    pub fn edit(&mut self, request: InputRequest) -> Change {
+        let grows = matches!(request, InputRequest::InsertChar(_));
+        if grows && self.text().len() >= LONGEST {
+            return Change::Keep;
+        }
+        self.found = None;
+        match self.input.handle(request) {
+            Some(change) if change.value => self.read(),
+            _ => Change::Keep,
+        }
+    }
+
+    /// Inserts pasted text: control characters become blanks.
+    pub fn paste(&mut self, text: &str) -> Change {
+        for c in text.chars().take(LONGEST) {
+            let c = if c.is_control() { ' ' } else { c };
+            if self.text().len() < LONGEST {
+                self.input.handle(InputRequest::InsertChar(c));
+            }
+        }
+        self.found = None;
+        self.read()
+    }
+
+    /// Completes the word before the cursor as far as it is certain; the proposals are shown.
+    pub fn complete(&mut self, world: &World) -> Change {
+        let text = self.text().to_owned();
+        let at = text.char_indices().nth(self.cursor()).map_or(text.len(), |(at, _)| at);
+        let found = complete(&text, at, world, &[]);
+        let common = found.common().to_owned();
+        let mut change = Change::Keep;
+        if common.len() > found.replace.len() || found.proposals.len() == 1 {
+            let behind = &text[found.replace.end..];
+            let before = format!("{}{common}", &text[..found.replace.start]);
+            let cursor = before.chars().count();
+            self.input = Input::new(format!("{before}{behind}")).with_cursor(cursor);
+            change = self.read();
+        }
+        self.found = (found.proposals.len() != 1).then_some(found);
+        change
+    }
+
+    fn read(&mut self) -> Change {
+        if self.text().trim().is_empty() {
+            self.error = None;
+            return Change::Filter(None);
+        }
+        match Filter::parse(self.text()) {
+            Ok(filter) => {
+                self.error = None;
+                Change::Filter(Some(filter))
+            }
+            Err(error) => {
+                // What stands before the mistake goes on; a word that became a wrong field is no search for that word.
+                let valid = self.text()[..error.span.start].trim_end();
+                let change = match Filter::parse(valid) {
+                    Ok(_) if valid.is_empty() => Change::Filter(self.before.clone()),
+                    Ok(filter) => Change::Filter(Some(filter)),
+                    Err(_) => Change::Keep,
+                };
+                self.error = Some(error);
+                change
+            }
+        }
+    }
+}
