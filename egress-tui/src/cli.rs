@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use egress_core::filter::{Filter, FilterError};
+use crate::cmd::gate::Gate;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -17,6 +17,9 @@ pub struct Cli {
     /// Options that every verb has.
     #[command(flatten)]
     pub common: Common,
+    /// Filters of the configuration, by name.
+    #[arg(skip)]
+    pub saved: Vec<(String, String)>,
     /// Recordings.
     #[command(flatten)]
     pub tapes: Tapes,
@@ -25,35 +28,38 @@ pub struct Cli {
     pub screen: Screen,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 2 wrong usage; 3 cannot capture; 4 cannot read the cluster or the files; \
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 --fail-on found something; 2 wrong usage; 3 cannot capture; 4 cannot read the cluster or the files; \
 5 answered but incomplete (incomplete[] says why); 129, 130, 143 signals.";
 
 /// Options that every verb has.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
     /// Mesh objects from YAML or JSON files or folders (repeatable)
-    #[arg(long, value_name = "PATH", global = true)]
+    #[arg(long, value_name = "PATH", env = "EGRESS_TUI_MESH", global = true)]
     pub mesh: Vec<PathBuf>,
     /// The Node object that this machine is (default: its host name)
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(long, value_name = "NAME", env = "EGRESS_TUI_NODE", global = true)]
     pub node: Option<String>,
     /// The proc file system to read, for containers
-    #[arg(long, value_name = "DIR", default_value = "/proc", global = true)]
+    #[arg(long, value_name = "DIR", default_value = "/proc", env = "EGRESS_TUI_PROC", global = true)]
     pub proc: PathBuf,
     /// Where hooks attach and below which pods are resolved (default: the cgroup2 mount)
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", env = "EGRESS_TUI_CGROUP_ROOT", global = true)]
     pub cgroup_root: Option<PathBuf>,
     /// Size of each ring buffer between kernel and program, in bytes (a power of two)
-    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, value_parser = ring_bytes, global = true)]
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20, value_parser = ring_bytes, env = "EGRESS_TUI_RING_BYTES", global = true)]
     pub ring_bytes: u32,
     /// Renamed into place as JSON when every hook that can be attached is, and the mesh is loaded
     #[arg(long, value_name = "PATH", global = true)]
     pub ready_file: Option<PathBuf>,
     /// Semantics of that Istio release (default: the newest known)
-    #[arg(long, value_name = "VERSION", global = true)]
+    #[arg(long, value_name = "VERSION", env = "EGRESS_TUI_ISTIO_VERSION", global = true)]
     pub istio_version: Option<String>,
+    /// Configuration file instead of the user's and the system's
+    #[arg(long, value_name = "FILE", env = "EGRESS_TUI_CONFIG", global = true)]
+    pub config: Option<PathBuf>,
     /// A feature switch of istiod's environment (repeatable)
-    #[arg(long, value_name = "KEY=VALUE", global = true)]
+    #[arg(long, value_name = "KEY=VALUE", env = "EGRESS_TUI_ISTIOD_ENV", global = true)]
     pub istiod_env: Vec<String>,
 }
 
@@ -117,18 +123,14 @@ fn size(text: &str) -> Result<u64, String> {
 #[derive(Debug, Clone, Args)]
 pub struct Screen {
     /// When to use colour
-    #[arg(long, value_enum, default_value_t = When::Auto, global = true)]
+    #[arg(long, value_enum, default_value_t = When::Auto, env = "EGRESS_TUI_COLOR", global = true)]
     pub color: When,
     /// Draw with ASCII only
-    #[arg(long, global = true)]
+    #[arg(long, env = "EGRESS_TUI_ASCII", global = true)]
     pub ascii: bool,
     /// Show only flows that fulfil it, as the dashboard's / does: is:problem ns:pay -port:53
-    #[arg(long, value_name = "FILTER", value_parser = filter, global = true)]
-    pub filter: Option<Filter>,
-}
-
-fn filter(text: &str) -> Result<Filter, FilterError> {
-    Filter::parse(text)
+    #[arg(long, value_name = "FILTER", env = "EGRESS_TUI_FILTER", global = true)]
+    pub filter: Option<String>,
 }
 
 /// When to use colour.
@@ -147,10 +149,20 @@ pub enum When {
 pub enum Verb {
     /// The dashboard: flows as they happen, judged
     Top,
+    /// One plain line for every new or changed problem (or for what --filter chooses)
+    Watch(Watch),
     /// Observe for a while and print what was seen as one document
     Snapshot(Snapshot),
     /// Play a recording of the lab that is part of this program: no rights, cluster or network needed
     Demo,
+    /// What this machine lets the program see, what is missing, what still works, what to do
+    Doctor(Doctor),
+    /// Values of the configuration files and where each comes from
+    Config(Config),
+    /// Completions for a shell, on standard output
+    Completions(Completions),
+    /// The manual page, on standard output: | man -l -
+    Man(Man),
     /// Observe and keep everything in a file, to be replayed and judged anew later
     Record(Record),
     /// What Istio's configuration says must happen to each of a list of connections
@@ -169,9 +181,79 @@ pub struct Snapshot {
     /// One item per connection instead of one per flow
     #[arg(long)]
     pub each: bool,
+    /// When to fail.
+    #[command(flatten)]
+    pub gate: Gate,
     /// Print the JSON Schema of the document and end
     #[arg(long)]
     pub schema: bool,
+}
+
+/// Options of `watch`.
+#[derive(Debug, Clone, Args)]
+pub struct Watch {
+    /// How long to observe [default: until a signal; with --replay: all of it]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// End after so many lines
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t = WatchForm::Text)]
+    pub output: WatchForm,
+    /// When to fail.
+    #[command(flatten)]
+    pub gate: Gate,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct Doctor {
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t = DoctorForm::Text)]
+    pub output: DoctorForm,
+}
+
+/// Forms of `doctor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DoctorForm {
+    /// One finding a line.
+    Text,
+    /// A list of findings.
+    Json,
+}
+
+/// Options of `config`.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// Print a commented file to start from
+    #[arg(long)]
+    pub template: bool,
+}
+
+/// Options of `completions`.
+#[derive(Debug, Clone, Args)]
+pub struct Completions {
+    /// For which shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// Options of `man`.
+#[derive(Debug, Clone, Args)]
+pub struct Man {
+    /// The page of that verb instead of the whole program's
+    #[arg(value_name = "VERB")]
+    pub verb: Option<String>,
+}
+
+/// Forms of `watch`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WatchForm {
+    /// A sentence a line.
+    Text,
+    /// A JSON object a line.
+    Jsonl,
 }
 
 /// Options of `record`.

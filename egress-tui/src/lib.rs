@@ -6,19 +6,21 @@
 
 pub mod cli;
 pub mod cmd;
+pub mod config;
 pub mod engine;
 pub mod exit;
 pub mod out;
 pub mod source;
 pub mod tui;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use exit::Exit;
 
 /// The whole program: arguments in, exit code out.
 pub fn run() -> Exit {
-    let cli = match cli::Cli::try_parse() {
-        Ok(cli) => cli,
+    let cli = match parse() {
+        Ok(Ok(cli)) => cli,
+        Ok(Err(error)) => return failed(&error),
         Err(error) => {
             // clap prints help and version on standard output, mistakes on standard error.
             let _ = error.print();
@@ -33,6 +35,19 @@ pub fn run() -> Exit {
         Ok(exit) => exit,
         Err(error) => failed(&error),
     }
+}
+
+/// The command line, completed by the configuration files.
+fn parse() -> Result<anyhow::Result<cli::Cli>, clap::Error> {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let given = cli::Cli::try_parse_from(&arguments)?.common.config;
+    let configured = match config::apply(&cli::Cli::command(), arguments, given.as_deref()) {
+        Ok(configured) => configured,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut cli = cli::Cli::try_parse_from(configured.arguments)?;
+    cli.saved = configured.filters;
+    Ok(Ok(cli))
 }
 
 #[expect(clippy::print_stderr, reason = "standard error is where the program talks")]

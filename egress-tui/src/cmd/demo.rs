@@ -2,15 +2,16 @@
 
 use super::observe::{self, Wanted};
 use super::top;
-use crate::cli::{Common, Screen, Tapes};
+use crate::cli::{Common, Tapes};
 use crate::exit::Exit;
 use crate::source::replay::Replay;
+use crate::tui;
 
 /// A minute of `cargo xtask lab --scenario dwh-static-tcp`. `--record FILE` of the same command makes it anew.
 pub const DWH_STATIC_TCP: &[u8] = include_bytes!("../../demo/dwh-static-tcp.egr");
 
 /// Runs the verb.
-pub async fn run(common: &Common, tapes: &Tapes, screen: &Screen) -> anyhow::Result<Exit> {
+pub async fn run(common: &Common, tapes: &Tapes, screen: &tui::Options) -> anyhow::Result<Exit> {
     if let Some(refused) = top::no_terminal() {
         return Ok(refused);
     }

@@ -2,33 +2,66 @@
 
 pub mod demo;
 pub mod desk;
+pub mod doctor;
 pub mod explain;
+pub mod gate;
 pub mod observe;
+pub mod paper;
 pub mod record;
 pub mod snapshot;
 pub mod top;
+pub mod watch;
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write as _};
 
+use egress_core::filter::{Filter, FilterError};
 use egress_core::mesh::MeshOptions;
 use egress_core::verdict::Reason;
 
-use crate::cli::{Cli, Common, Explain, Verb};
+use crate::cli::{Cli, Common, Explain, Screen, Verb, When};
 use crate::exit::Exit;
 use crate::source::files;
+use crate::tui;
+use crate::tui::look::ColorChoice;
 
 /// Runs what the command line asks for.
-pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
-    match cli.verb {
-        None | Some(Verb::Top) => top::run(&cli.common, &cli.tapes, &cli.screen).await,
-        Some(Verb::Demo) => demo::run(&cli.common, &cli.tapes, &cli.screen).await,
-        Some(Verb::Snapshot(options)) => {
-            snapshot::run(&cli.common, &cli.tapes, &options, cli.screen.filter.as_ref()).await
+pub async fn run(mut cli: Cli) -> anyhow::Result<Exit> {
+    let filter = match filter(&cli) {
+        Ok(filter) => filter,
+        Err(error) => {
+            complain(&error.to_string());
+            return Ok(Exit::Usage);
         }
+    };
+    match cli.verb.take() {
+        None | Some(Verb::Top) => top::run(&cli.common, &cli.tapes, &screen(cli.screen, filter, cli.saved)).await,
+        Some(Verb::Watch(options)) => watch::run(&cli.common, &cli.tapes, &options, filter.as_ref()).await,
+        Some(Verb::Doctor(options)) => doctor::run(&cli.common, &options).await,
+        Some(Verb::Config(options)) => paper::config(&options, &cli),
+        Some(Verb::Completions(options)) => paper::completions(&options),
+        Some(Verb::Man(options)) => paper::man(&options),
+        Some(Verb::Demo) => demo::run(&cli.common, &cli.tapes, &screen(cli.screen, filter, cli.saved)).await,
+        Some(Verb::Snapshot(options)) => snapshot::run(&cli.common, &cli.tapes, &options, filter.as_ref()).await,
         Some(Verb::Record(options)) => record::run(&cli.common, &cli.tapes, &options).await,
         Some(Verb::Explain(options)) => explain_verb(&cli.common, &options),
     }
+}
+
+/// `--filter`, which may name saved ones.
+fn filter(cli: &Cli) -> Result<Option<Filter>, FilterError> {
+    let saved = |name: &str| cli.saved.iter().find(|(n, _)| n == name).map(|(_, text)| text.clone());
+    cli.screen.filter.as_deref().map(|text| Filter::parse_with(text, &saved)).transpose()
+}
+
+/// What the dashboard is told about its screen.
+fn screen(screen: Screen, filter: Option<Filter>, saved: Vec<(String, String)>) -> tui::Options {
+    let color = match screen.color {
+        When::Always => ColorChoice::Always,
+        When::Auto => ColorChoice::Auto,
+        When::Never => ColorChoice::Never,
+    };
+    tui::Options { color, ascii: screen.ascii, filter, saved: saved.into(), ..tui::Options::default() }
 }
 
 fn explain_verb(common: &Common, options: &Explain) -> anyhow::Result<Exit> {

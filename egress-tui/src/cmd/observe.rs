@@ -163,15 +163,20 @@ fn tape(path: &Path, tapes: &Tapes, common: &Common, node: &ArcStr) -> anyhow::R
 pub struct Ended {
     /// The last world, in which nothing is pending.
     pub world: Arc<World>,
-    /// How it ended.
-    pub exit: Exit,
+    /// What the sources could not do.
+    pub sources: Exit,
     /// What the recording holds.
     pub written: Option<Written>,
 }
 
 impl Observation {
-    /// The end of the recordings, or of the duration, or a signal. Returns at once where nothing can be observed.
-    pub async fn wait(&mut self, duration: Option<Duration>) -> anyhow::Result<Exit> {
+    /// The end of the recordings, or of the duration, or a signal, or a world that is enough. Returns at once where nothing can
+    /// be observed.
+    pub async fn wait_until(
+        &mut self,
+        duration: Option<Duration>,
+        enough: impl Fn(&World) -> bool,
+    ) -> anyhow::Result<Exit> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -186,8 +191,11 @@ impl Observation {
                 Source::Replay(source) => drop(source.await),
             }
         };
+        let mut worlds = self.worlds.clone();
         Ok(tokio::select! {
             () = over => Exit::Done,
+            // The engine ends only after the sources.
+            Ok(_) = worlds.wait_for(|world| enough(world)) => Exit::Done,
             _ = interrupt.recv() => Exit::Signal(2),
             _ = terminate.recv() => Exit::Signal(15),
             _ = hangup.recv() => Exit::Signal(1),
@@ -208,8 +216,7 @@ impl Observation {
         let (world, tape) = self.engine.await?;
         drop(self.ready);
         let written = tape.map(Tape::end).transpose()?;
-        let exit = if world.incomplete.is_empty() { self.exit } else { self.exit.or(Exit::Incomplete) };
-        Ok(Ended { world, exit, written })
+        Ok(Ended { world, sources: self.exit, written })
     }
 }
 
@@ -218,7 +225,8 @@ fn blind(error: &bpf::CaptureError) -> Capture {
     Capture { tier: "none".into(), hooks: vec![Hook { name: "all".into(), why: Some(why) }], cgroup_root: "".into() }
 }
 
-fn node_name(common: &Common) -> ArcStr {
+/// The name of the Node that this machine is.
+pub fn node_name(common: &Common) -> ArcStr {
     match &common.node {
         Some(name) => name.into(),
         None => rustix::system::uname().nodename().to_string_lossy().into_owned().into(),

@@ -1,6 +1,7 @@
 //! `record`: observe, keep everything, say how much.
 
 use super::complain;
+use super::gate::Gate;
 use super::observe::{self, Wanted};
 use crate::cli::{Common, Record, Tapes};
 use crate::exit::Exit;
@@ -13,7 +14,7 @@ pub async fn run(common: &Common, tapes: &Tapes, options: &Record) -> anyhow::Re
     }
     let tapes = Tapes { record: Some(options.file.clone()), ..tapes.clone() };
     let mut observation = observe::start(common, &tapes, Wanted::default()).await?;
-    let stopped = observation.wait(options.duration).await?;
+    let stopped = observation.wait_until(options.duration, |_| false).await?;
     let ended = observation.stop().await?;
     let written = ended.written.unwrap_or_default();
     let files = if written.files == 1 { String::new() } else { format!(" in {} files", written.files) };
@@ -26,5 +27,5 @@ pub async fn run(common: &Common, tapes: &Tapes, options: &Record) -> anyhow::Re
     ));
     // A signal is how a recording without an end is ended.
     let stopped = if options.duration.is_none() && stopped == Exit::Signal(2) { Exit::Done } else { stopped };
-    Ok(stopped.or(ended.exit))
+    Ok(stopped.or(ended.sources).or(Gate::default().exit(&ended.world)))
 }

@@ -20,9 +20,11 @@ pub async fn run(common: &Common, tapes: &Tapes, options: &Snapshot, filter: Opt
     if options.schema {
         return finish(out::schema(&mut io::stdout().lock()), Exit::Done);
     }
+    let gate = &options.gate;
     let wanted = Wanted { each: options.each, screen: false, duration: options.duration };
     let mut observation = observe::start(common, tapes, wanted).await?;
-    let stopped = observation.wait(Some(options.duration.unwrap_or(DURATION))).await?;
+    let stopped =
+        observation.wait_until(Some(options.duration.unwrap_or(DURATION)), |world| gate.is_enough(world)).await?;
     let ended = observation.stop().await?;
     let world = ended.world;
     let items = if options.each { Items::Each } else { Items::Flows };
@@ -33,5 +35,5 @@ pub async fn run(common: &Common, tapes: &Tapes, options: &Snapshot, filter: Opt
         Form::Jsonl => out::jsonl(&document, &mut stdout),
         Form::Csv => out::csv::write(&document, &mut stdout).map_err(io::Error::other),
     };
-    finish(written.and_then(|()| stdout.flush()), stopped.or(ended.exit))
+    finish(written.and_then(|()| stdout.flush()), stopped.or(ended.sources).or(gate.exit(&world)))
 }

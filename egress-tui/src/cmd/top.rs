@@ -2,12 +2,12 @@
 
 use super::desk::Desk;
 use super::observe::{self, Observation, Wanted};
-use crate::cli::{Common, Screen, Tapes, When};
+use crate::cli::{Common, Tapes};
 use crate::exit::Exit;
 use crate::tui;
 
 /// Runs the verb.
-pub async fn run(common: &Common, tapes: &Tapes, screen: &Screen) -> anyhow::Result<Exit> {
+pub async fn run(common: &Common, tapes: &Tapes, screen: &tui::Options) -> anyhow::Result<Exit> {
     if let Some(refused) = no_terminal() {
         return Ok(refused);
     }
@@ -23,17 +23,10 @@ pub(super) fn no_terminal() -> Option<Exit> {
 }
 
 /// Shows an observation until the user leaves.
-pub(super) async fn show(observation: Observation, screen: &Screen) -> anyhow::Result<Exit> {
-    let color = match screen.color {
-        When::Always => tui::look::ColorChoice::Always,
-        When::Auto => tui::look::ColorChoice::Auto,
-        When::Never => tui::look::ColorChoice::Never,
-    };
-    let options = tui::Options { color, ascii: screen.ascii, filter: screen.filter.clone(), ..tui::Options::default() };
-    let shown = tui::run(observation.worlds.clone(), options, Box::new(Desk)).await;
-    let exit = observation.stop().await?.exit;
+pub(super) async fn show(observation: Observation, screen: &tui::Options) -> anyhow::Result<Exit> {
+    let shown = tui::run(observation.worlds.clone(), screen.clone(), Box::new(Desk)).await;
     // What was incomplete stood on the screen; it is no failure of a session that a person ended.
-    let exit = if exit == Exit::Incomplete { Exit::Done } else { exit };
+    let exit = observation.stop().await?.sources;
     Ok(match shown? {
         tui::Quit::User | tui::Quit::SourceEnded => exit,
         tui::Quit::Signal(number) => Exit::Signal(u8::try_from(number).unwrap_or(u8::MAX)),

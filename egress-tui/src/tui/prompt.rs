@@ -1,5 +1,7 @@
 //! The filter while it is typed: every key narrows the list at once; with a mistake in it the last valid filter goes on.
 
+use std::sync::Arc;
+
 use egress_core::filter::complete::{Completion, complete};
 use egress_core::filter::{Filter, FilterError, LONGEST};
 use egress_core::world::World;
@@ -15,6 +17,7 @@ pub struct Prompt {
     pub found: Option<Completion>,
     /// The filter to go back to.
     before: Option<Filter>,
+    saved: Arc<[(String, String)]>,
 }
 
 /// What an edit leads to.
@@ -27,10 +30,10 @@ pub enum Change {
 }
 
 impl Prompt {
-    /// Opens with the filter in force.
-    pub fn new(filter: Option<&Filter>) -> Self {
+    /// Opens with the filter in force. `saved` holds names and texts.
+    pub fn new(filter: Option<&Filter>, saved: Arc<[(String, String)]>) -> Self {
         let text = filter.map_or("", Filter::text).to_owned();
-        Self { input: Input::new(text), error: None, found: None, before: filter.cloned() }
+        Self { input: Input::new(text), error: None, found: None, before: filter.cloned(), saved }
     }
 
     /// The text.
@@ -77,7 +80,8 @@ impl Prompt {
     pub fn complete(&mut self, world: &World) -> Change {
         let text = self.text().to_owned();
         let at = text.char_indices().nth(self.cursor()).map_or(text.len(), |(at, _)| at);
-        let found = complete(&text, at, world, &[]);
+        let names: Vec<&str> = self.saved.iter().map(|(name, _)| name.as_str()).collect();
+        let found = complete(&text, at, world, &names);
         let common = found.common().to_owned();
         let mut change = Change::Keep;
         if common.len() > found.replace.len() || found.proposals.len() == 1 {
@@ -91,12 +95,17 @@ impl Prompt {
         change
     }
 
+    fn parse(&self, text: &str) -> Result<Filter, FilterError> {
+        let saved = |name: &str| self.saved.iter().find(|(n, _)| n == name).map(|(_, text)| text.clone());
+        Filter::parse_with(text, &saved)
+    }
+
     fn read(&mut self) -> Change {
         if self.text().trim().is_empty() {
             self.error = None;
             return Change::Filter(None);
         }
-        match Filter::parse(self.text()) {
+        match self.parse(self.text()) {
             Ok(filter) => {
                 self.error = None;
                 Change::Filter(Some(filter))
@@ -104,7 +113,7 @@ impl Prompt {
             Err(error) => {
                 // What stands before the mistake goes on; a word that became a wrong field is no search for that word.
                 let valid = self.text()[..error.span.start].trim_end();
-                let change = match Filter::parse(valid) {
+                let change = match self.parse(valid) {
                     Ok(_) if valid.is_empty() => Change::Filter(self.before.clone()),
                     Ok(filter) => Change::Filter(Some(filter)),
                     Err(_) => Change::Keep,

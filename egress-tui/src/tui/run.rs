@@ -60,6 +60,8 @@ pub struct Options {
     pub ascii: bool,
     /// What the list is narrowed to at first.
     pub filter: Option<Filter>,
+    /// Saved filters: names and texts.
+    pub saved: Arc<[(String, String)]>,
 }
 
 /// How it ended.
@@ -86,6 +88,7 @@ pub async fn run(
     let mut screen = Screen::enter().context("cannot take the terminal")?;
     let mut shown = Loop::new(worlds, look, desk);
     shown.ui.query.filter = options.filter;
+    shown.ui.saved = options.saved;
     let result = shown.run(&mut screen, &mut signals).await;
     let left = screen.leave();
     match result {

@@ -95,6 +95,8 @@ pub struct Ui {
     pub query: Query,
     /// The open explain pane.
     pub detail: Option<Detail>,
+    /// Saved filters: names and texts.
+    pub saved: Arc<[(String, String)]>,
     /// The filter is being typed.
     pub prompt: Option<Prompt>,
     /// What lies over the screen.

@@ -100,7 +100,7 @@ fn press(ui: &mut Ui, live: &Arc<World>, event: KeyEvent) -> Option<Effect> {
         Action::Up | Action::Down | Action::First | Action::Last => step(ui, &world, action),
         Action::PageUp | Action::PageDown | Action::HalfUp | Action::HalfDown => scroll(ui, &world, action),
         Action::Open => return open(ui, &world),
-        Action::Filter => ui.prompt = Some(Prompt::new(ui.query.filter.as_ref())),
+        Action::Filter => ui.prompt = Some(Prompt::new(ui.query.filter.as_ref(), Arc::clone(&ui.saved))),
         Action::Complete => {
             let change = ui.prompt.as_mut().map(|prompt| prompt.complete(&world));
             change.into_iter().for_each(|change| narrow(ui, change));

@@ -1,0 +1,169 @@
+//! The configuration file: values that options have unless they are given. Options win over the environment, that over the
+//! user's file, that over the system's file.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
+use egress_core::filter::{Filter, nearest, syntax};
+use egress_core::name::printable;
+use toml::{Table, Value};
+
+/// The system's file.
+const SYSTEM: &str = "/etc/egress-tui/config.toml";
+
+/// Keys that are options of the same name: the option, and what the template says of it.
+const KEYS: [(&str, &str, &str); 10] = [
+    ("mesh", "[\"/etc/egress-tui/mesh\"]", "Mesh objects from YAML or JSON files or folders"),
+    ("node", "\"worker-1\"", "The Node object that this machine is"),
+    ("cgroup-root", "\"/sys/fs/cgroup\"", "Where hooks attach"),
+    ("ring-bytes", "4194304", "Size of each ring buffer"),
+    ("istio-version", "\"1.31\"", "Semantics of that Istio release"),
+    ("istiod-env", "[\"PILOT_SCOPE_GATEWAY_TO_NAMESPACE=true\"]", "Feature switches of istiod"),
+    ("color", "\"auto\"", "always, auto or never"),
+    ("ascii", "false", "Draw with ASCII only"),
+    ("filter", "\"is:problem\"", "What the list shows at first"),
+    ("keep", "24", "How many old files of a recording stay"),
+];
+
+/// A table of names and filters, used as @NAME.
+const FILTERS: &str = "filters";
+
+/// The command line with the values of the files put in where nothing else was said, and saved filters.
+pub struct Configured {
+    /// Arguments.
+    pub arguments: Vec<OsString>,
+    /// Names and texts.
+    pub filters: Vec<(String, String)>,
+    /// Each value that a file gave: key, value, file.
+    pub origins: Vec<(String, String, PathBuf)>,
+}
+
+/// Reads the files that apply, and completes the arguments.
+pub fn apply(command: &Command, arguments: Vec<OsString>, given: Option<&Path>) -> anyhow::Result<Configured> {
+    let mut out = Configured { arguments, filters: Vec::new(), origins: Vec::new() };
+    // A mistake of the command line is told when it is parsed for good.
+    let Ok(matches) = command.clone().try_get_matches_from(&out.arguments) else { return Ok(out) };
+    let mut known: Vec<String> = Vec::new();
+    for file in files(given)? {
+        let table = read(&file)?;
+        for (key, value) in &table {
+            if key == FILTERS {
+                out.saved(&file, value)?;
+                continue;
+            }
+            let Some((name, ..)) = KEYS.iter().find(|(name, ..)| name == key) else {
+                let names = KEYS.iter().map(|(name, ..)| *name).chain([FILTERS]);
+                let near = nearest(key, names.clone()).map_or_else(
+                    || format!("; known are {}", names.collect::<Vec<_>>().join(", ")),
+                    |near| format!("; did you mean {near}?"),
+                );
+                bail!("{}: there is no key {}{near}", file.display(), printable(key));
+            };
+            let values = texts(value).with_context(|| format!("{}: {key}", file.display()))?;
+            // The first file that says it wins; what was given on the command line or in the environment wins over all.
+            if known.contains(key) || given_otherwise(&matches, &name.replace('-', "_")) {
+                continue;
+            }
+            known.push(key.clone());
+            for value in values {
+                match value.as_str() {
+                    "true" if *name == "ascii" => out.arguments.push(format!("--{name}").into()),
+                    "false" if *name == "ascii" => {}
+                    _ => out.arguments.push(format!("--{name}={value}").into()),
+                }
+                out.origins.push((key.clone(), value, file.clone()));
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn given_otherwise(matches: &ArgMatches, id: &str) -> bool {
+    let given = |matches: &ArgMatches| {
+        matches.try_contains_id(id).unwrap_or(false)
+            && matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+    };
+    given(matches) || matches.subcommand().is_some_and(|(_, below)| given(below))
+}
+
+impl Configured {
+    fn saved(&mut self, file: &Path, value: &Value) -> anyhow::Result<()> {
+        let Some(table) = value.as_table() else {
+            bail!("{}: {FILTERS} is a table: [{FILTERS}], then NAME = \"filter\"", file.display());
+        };
+        for (name, text) in table {
+            let place = || format!("{}: {FILTERS}.{}", file.display(), printable(name));
+            let Some(text) = text.as_str() else { bail!("{}: a filter is a text", place()) };
+            if name.is_empty() || !name.chars().all(syntax::is_name) {
+                bail!("{}: a name has letters, digits, - and _", place());
+            }
+            if !self.filters.iter().any(|(known, _)| known == name) {
+                self.filters.push((name.clone(), text.to_owned()));
+                self.origins.push((format!("{FILTERS}.{name}"), text.to_owned(), file.to_owned()));
+            }
+        }
+        let saved = |name: &str| self.filters.iter().find(|(n, _)| n == name).map(|(_, text)| text.clone());
+        for (name, text) in &self.filters {
+            Filter::parse_with(text, &saved)
+                .map_err(|e| anyhow::anyhow!("{}: {FILTERS}.{name}: {e}", file.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The values of a key, as a command line would spell them.
+fn texts(value: &Value) -> anyhow::Result<Vec<String>> {
+    Ok(match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Integer(number) => vec![number.to_string()],
+        Value::Boolean(yes) => vec![yes.to_string()],
+        Value::Array(items) => {
+            let mut all = Vec::new();
+            for item in items {
+                all.extend(texts(item)?);
+            }
+            all
+        }
+        Value::Float(_) | Value::Datetime(_) | Value::Table(_) => {
+            bail!("a text, a number, true or false, or a list of these")
+        }
+    })
+}
+
+/// Files that apply, the strongest first. One that was named must be there.
+fn files(given: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
+    if let Some(path) = given {
+        return Ok(vec![path.to_owned()]);
+    }
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+    let user = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|p| p.is_absolute()).or_else(home);
+    let user = user.map(|folder| folder.join("egress-tui/config.toml"));
+    Ok(user.into_iter().chain([PathBuf::from(SYSTEM)]).filter(|path| path.exists()).collect())
+}
+
+fn read(path: &Path) -> anyhow::Result<Table> {
+    let shown = || format!("cannot read {}", path.display());
+    let meta = fs::metadata(path).with_context(shown)?;
+    let (me, root) = (rustix::process::geteuid().as_raw(), 0);
+    // A tool that runs as root must not obey a file that anybody can write.
+    if (meta.uid() != me && meta.uid() != root) || meta.mode() & 0o002 != 0 {
+        bail!("{} belongs to uid {} or can be written by everybody: it is not read", path.display(), meta.uid());
+    }
+    let text = fs::read_to_string(path).with_context(shown)?;
+    text.parse::<Table>().with_context(|| format!("{} is malformed", path.display()))
+}
+
+/// A commented file that says what the defaults are.
+pub fn template() -> String {
+    let mut out = String::from("# egress-tui: values that options have unless they are given.\n");
+    for (name, example, help) in KEYS {
+        out.push_str(&format!("\n# {help}\n#{name} = {example}\n"));
+    }
+    out.push_str("\n# Filters, used as @NAME\n#[filters]\n#mine = \"is:problem -ns:dev\"\n");
+    out
+}
