@@ -280,21 +280,59 @@ pub enum Form {
 
 /// Options of `explain`.
 #[derive(Debug, Clone, Args)]
+#[command(group(clap::ArgGroup::new("what").args(["flow", "from", "calls", "code"]).required(true)))]
 pub struct Explain {
+    /// A flow that was seen: the beginning of its id, with --replay or live
+    #[arg(value_name = "FLOW")]
+    pub flow: Option<String>,
+    /// The pod that would connect: NAMESPACE/POD
+    #[arg(long, value_name = "NAMESPACE/POD", requires = "to")]
+    pub from: Option<String>,
+    /// Where to: ADDRESS:PORT or HOST:PORT
+    #[arg(long, value_name = "HOST:PORT", requires = "from")]
+    pub to: Option<String>,
+    /// First bytes: tls, http, http2, opaque, unknown [default: tls on 443, http on 80, else opaque]
+    #[arg(long, requires = "from")]
+    pub payload: Option<String>,
+    /// tcp or udp
+    #[arg(long, requires = "from", default_value = "tcp")]
+    pub protocol: String,
+    /// Server name of the TLS hello [default: the host of --to]
+    #[arg(long, requires = "from")]
+    pub sni: Option<String>,
+    /// Host header [default: the host of --to]
+    #[arg(long, requires = "from")]
+    pub host: Option<String>,
+    /// Path of the request
+    #[arg(long, requires = "from")]
+    pub path: Option<String>,
+    /// The container that connects
+    #[arg(long, requires = "from")]
+    pub container: Option<String>,
+    /// The uid of the process
+    #[arg(long, requires = "from")]
+    pub uid: Option<u32>,
+    /// How long to wait for FLOW where it is watched live
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "flow")]
+    pub duration: Option<Duration>,
     /// Connections to explain: one JSON object a line; `-` reads standard input
     #[arg(long, value_name = "FILE")]
     pub calls: Option<PathBuf>,
-    /// Form of the output
-    #[arg(short, long, value_enum, default_value_t = Lines::Jsonl)]
-    pub output: Lines,
+    /// Form of the output [default: text; jsonl with --calls]
+    #[arg(short, long, value_enum)]
+    pub output: Option<Lines>,
     /// Explain a reason code instead
-    #[arg(long, value_name = "CODE", conflicts_with = "calls")]
+    #[arg(long, value_name = "CODE")]
     pub code: Option<String>,
 }
 
 /// Forms of `explain`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Lines {
+    /// For people.
+    Text,
+    /// One document.
+    Json,
     /// One answer a line.
     Jsonl,
 }

@@ -384,7 +384,7 @@ fn decimal(text: &str) -> Option<Number> {
 }
 
 /// `.spec.hosts[0]` as `spec`, `hosts`, `0`; a key with dots is written `["a.b/c"]`.
-fn segments(path: &str) -> Vec<String> {
+pub(crate) fn segments(path: &str) -> Vec<String> {
     let mut out = Vec::new();
     let mut rest = path;
     while let Some(first) = rest.chars().next() {

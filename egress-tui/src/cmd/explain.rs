@@ -23,25 +23,25 @@ pub enum Answered {
 }
 
 /// A line of `--calls`.
-#[derive(Debug, Deserialize)]
-struct Line {
-    id: Option<Value>,
-    from: String,
-    leg: Option<String>,
-    to: String,
-    protocol: Option<String>,
-    payload: Option<String>,
-    sni: Option<String>,
-    host: Option<String>,
-    path: Option<String>,
-    container: Option<String>,
-    uid: Option<u32>,
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Line {
+    pub(super) id: Option<Value>,
+    pub(super) from: String,
+    pub(super) leg: Option<String>,
+    pub(super) to: String,
+    pub(super) protocol: Option<String>,
+    pub(super) payload: Option<String>,
+    pub(super) sni: Option<String>,
+    pub(super) host: Option<String>,
+    pub(super) path: Option<String>,
+    pub(super) container: Option<String>,
+    pub(super) uid: Option<u32>,
 }
 
 /// An answer. The order of the fields is that of the contract.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer<'a> {
+pub(super) struct Answer<'a> {
     id: &'a Value,
     #[serde(flatten)]
     leg: LegAnswer<'a>,
@@ -135,7 +135,7 @@ fn answer(mesh: &Mesh, line: &[u8], out: &mut impl Write) -> anyhow::Result<Resu
     Ok(Ok(()))
 }
 
-fn call<'a>(mesh: &Mesh, line: &'a Line) -> Result<Call<'a>, String> {
+pub(super) fn call<'a>(mesh: &Mesh, line: &'a Line) -> Result<Call<'a>, String> {
     let (namespace, name) =
         line.from.split_once('/').ok_or_else(|| format!("from: {:?} is not NAMESPACE/POD", line.from))?;
     let pod =
@@ -173,7 +173,7 @@ fn call<'a>(mesh: &Mesh, line: &'a Line) -> Result<Call<'a>, String> {
     })
 }
 
-fn of<'a>(id: &'a Value, expected: &'a Expected, judgement: &'a Judgement) -> Answer<'a> {
+pub(super) fn of<'a>(id: &'a Value, expected: &'a Expected, judgement: &'a Judgement) -> Answer<'a> {
     Answer {
         id,
         leg: leg(expected),

@@ -11,6 +11,7 @@ pub mod record;
 pub mod snapshot;
 pub mod top;
 pub mod watch;
+mod why;
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write as _};
@@ -19,7 +20,7 @@ use egress_core::filter::{Filter, FilterError};
 use egress_core::mesh::MeshOptions;
 use egress_core::verdict::Reason;
 
-use crate::cli::{Cli, Common, Explain, Screen, Verb, When};
+use crate::cli::{Cli, Common, Explain, Screen, Tapes, Verb, When};
 use crate::exit::Exit;
 use crate::source::files;
 use crate::tui;
@@ -44,7 +45,7 @@ pub async fn run(mut cli: Cli) -> anyhow::Result<Exit> {
         Some(Verb::Demo) => demo::run(&cli.common, &cli.tapes, &screen(cli.screen, filter, cli.saved)).await,
         Some(Verb::Snapshot(options)) => snapshot::run(&cli.common, &cli.tapes, &options, filter.as_ref()).await,
         Some(Verb::Record(options)) => record::run(&cli.common, &cli.tapes, &options).await,
-        Some(Verb::Explain(options)) => explain_verb(&cli.common, &options),
+        Some(Verb::Explain(options)) => explain_verb(&cli.common, &cli.tapes, &options).await,
     }
 }
 
@@ -64,7 +65,7 @@ fn screen(screen: Screen, filter: Option<Filter>, saved: Vec<(String, String)>) 
     tui::Options { color, ascii: screen.ascii, filter, saved: saved.into(), ..tui::Options::default() }
 }
 
-fn explain_verb(common: &Common, options: &Explain) -> anyhow::Result<Exit> {
+async fn explain_verb(common: &Common, tapes: &Tapes, options: &Explain) -> anyhow::Result<Exit> {
     let mut out = BufWriter::new(io::stdout().lock());
     if let Some(code) = &options.code {
         let Some(reason) = Reason::parse(code) else {
@@ -73,10 +74,9 @@ fn explain_verb(common: &Common, options: &Explain) -> anyhow::Result<Exit> {
         };
         return finish(writeln!(out, "{} ({}): {}", reason.code(), reason.group(), reason.meaning()), Exit::Done);
     }
-    let Some(calls) = &options.calls else {
-        complain("name the connections with --calls FILE (one JSON object a line), or a reason with --code CODE");
-        return Ok(Exit::Usage);
-    };
+    if let Some(flow) = &options.flow {
+        return why::flow(common, tapes, options, flow).await;
+    }
     let (mesh, source) = match files::load(&common.mesh, &mesh_options(common)?) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -87,6 +87,7 @@ fn explain_verb(common: &Common, options: &Explain) -> anyhow::Result<Exit> {
     for skipped in &source.skipped {
         complain(skipped);
     }
+    let Some(calls) = &options.calls else { return why::call(&mesh, options) };
     let answered = if calls.as_os_str() == "-" {
         explain::run(&mesh, io::stdin().lock(), &mut out)
     } else {

@@ -13,7 +13,7 @@ use crate::out;
 use crate::out::snapshot::{Document, Items};
 
 /// How long a headless verb observes unless told otherwise.
-const DURATION: Duration = Duration::from_secs(10);
+pub(super) const DURATION: Duration = Duration::from_secs(10);
 
 /// Runs the verb.
 pub async fn run(common: &Common, tapes: &Tapes, options: &Snapshot, filter: Option<&Filter>) -> anyhow::Result<Exit> {

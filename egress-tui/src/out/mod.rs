@@ -1,6 +1,7 @@
 //! Worlds as bytes. Nothing in here decides or does I/O beyond the writer that it is given.
 
 pub mod csv;
+pub mod explanation;
 pub mod snapshot;
 pub mod tape;
 

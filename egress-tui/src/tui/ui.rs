@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use egress_core::id::{FlowId, ObjectRef, WallTime};
+use egress_core::mesh::whatif::WhatIf;
 use egress_core::query::{Listing, Page, Query, SortBy, Totals};
 use egress_core::world::{Flow, World};
 use ratatui::layout::Rect;
@@ -37,13 +38,15 @@ pub struct Detail {
     pub yaml: Option<Yaml>,
     /// The text of the object behind the selected step.
     pub text: Option<Text>,
+    /// What one change would do, found for this generation of the mesh.
+    pub what_if: Option<(u64, Vec<WhatIf>)>,
 }
 
 impl Detail {
     /// Opens at the step that decides.
     pub fn new(flow: Arc<Flow>) -> Self {
         let item = explain::deciding(&flow);
-        Self { flow, item, top: 0, follow: true, yaml: None, text: None }
+        Self { flow, item, top: 0, follow: true, yaml: None, text: None, what_if: None }
     }
 }
 

@@ -41,11 +41,14 @@ mod registry;
 mod route;
 mod scope;
 mod visible;
+pub mod whatif;
+mod written;
 
 pub use call::{Bytes, Call, CallLeg};
 pub use expected::{Certainty, Entry, Expected, Match, Miss, Next, NextKind, Outcome, Owner, Registration, Uncaptured};
 pub use options::{IstioVersion, MeshOptions, OptionError, Rules};
 pub use pod::{Container, ContainerRole, Pod, PodIndex, ProxyKind};
+pub use written::Written;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, RwLock};
@@ -65,6 +68,7 @@ use crate::mesh::scope::Scope;
 #[derive(Debug)]
 pub struct Mesh {
     index: Index,
+    options: MeshOptions,
     raw: Vec<RawObject>,
     names: FxHashMap<ObjectRef, u32>,
     problems: Vec<Problem>,
@@ -111,6 +115,7 @@ impl Mesh {
         let mut mesh = Self {
             inside: Inside::new(&index),
             index,
+            options: options.clone(),
             raw: sorted.raw,
             names,
             problems: sorted.problems,
@@ -201,6 +206,23 @@ impl Mesh {
     /// The release whose rules decide.
     pub fn istio_version(&self) -> IstioVersion {
         self.index.version
+    }
+
+    /// The object as it was written.
+    pub(crate) fn raw(&self, object: &ObjectRef) -> Option<RawObject> {
+        self.raw.get(*self.names.get(object)? as usize).cloned()
+    }
+
+    /// The mesh with one object in the place of its older self.
+    pub(crate) fn with(&self, edited: RawObject) -> Self {
+        let name = |raw: &RawObject| {
+            let text =
+                |pointer: &str| raw.value.pointer(pointer).and_then(serde_json::Value::as_str).map(str::to_owned);
+            (text("/apiVersion"), text("/kind"), text("/metadata/namespace"), text("/metadata/name"))
+        };
+        let mut objects: Vec<RawObject> = self.raw.iter().filter(|raw| name(raw) != name(&edited)).cloned().collect();
+        objects.push(edited);
+        Self::compile(objects, &self.options)
     }
 
     /// The text of an object, its file (empty where it comes from an API) and its first line there.

@@ -6,7 +6,7 @@ use crate::mesh::host;
 use crate::mesh::index::Index;
 use crate::mesh::object::ServiceEntry;
 use crate::mesh::proxy::{Proxy, Role};
-use crate::mesh::registry::{Upstream, UpstreamId};
+use crate::mesh::registry::{Address, Upstream, UpstreamId};
 use crate::mesh::{Mesh, Miss, Registration};
 use crate::verdict::Reason;
 
@@ -20,6 +20,21 @@ pub(crate) struct Registered {
 }
 
 impl Mesh {
+    /// Addresses that stand for a host: of its entry or Service, else what istiod allocates.
+    pub fn addresses_of(&self, host: &str) -> impl Iterator<Item = IpAddr> {
+        let registry = &self.index.registry;
+        let mut found = Vec::new();
+        registry.of_host.each_match(&host.to_ascii_lowercase(), |ids| {
+            for upstream in ids.iter().map(|id| registry.get(*id)).filter(|u| *u.host == *host) {
+                if let Address::Ip(ip) = upstream.address {
+                    found.push(ip);
+                }
+                found.extend(upstream.allocated.iter().copied());
+            }
+        });
+        found.into_iter()
+    }
+
     /// By any of the names, else by address. `names` may hold addresses (a Host header).
     pub(crate) fn registration(&self, proxy: &Proxy, names: &[&str], ip: IpAddr, port: u16) -> Registered {
         let index = &self.index;

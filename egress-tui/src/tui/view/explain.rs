@@ -132,7 +132,8 @@ fn mark(mark: Mark, class: Class, look: &Look) -> (&'static str, Style) {
     }
 }
 
-fn ladder<'a>(flow: &Flow, world: &World, ui: &Ui, look: &'a Look, width: usize, steps_as: Steps) -> Ladder<'a> {
+fn ladder<'a>(detail: &Detail, world: &World, ui: &Ui, look: &'a Look, width: usize, steps_as: Steps) -> Ladder<'a> {
+    let flow = &*detail.flow;
     let mut out = Ladder { lines: Vec::new(), width, look };
     let items = items(flow);
     let steps = flow.judgement.chain.len();
@@ -148,6 +149,11 @@ fn ladder<'a>(flow: &Flow, world: &World, ui: &Ui, look: &'a Look, width: usize,
         let field = item.field.map(ArcStr::as_str).unwrap_or_default();
         let text = format!("{object} {field}: {} ({})", item.says, item.claim);
         out.entry(if i == steps { "nearly" } else { "" }, &text, Some(i));
+    }
+    out.blank();
+    let changes = detail.what_if.as_ref().map_or(&[][..], |(_, changes)| changes);
+    for (i, change) in changes.iter().enumerate() {
+        out.entry(if i == 0 { "what if" } else { "" }, &format!("{}: {}", change.what, change.then()), None);
     }
     out.blank();
     certainty(&mut out, flow, world, ui);
@@ -431,7 +437,7 @@ pub fn measure(
     height: u16,
 ) -> (usize, usize, (usize, usize)) {
     let panes = panes(width, height);
-    let ladder = ladder(&detail.flow, world, ui, look, usize::from(panes.ladder.0.saturating_sub(2)), panes.steps);
+    let ladder = ladder(detail, world, ui, look, usize::from(panes.ladder.0.saturating_sub(2)), panes.steps);
     let of_item = |l: &Line| l.item == Some(detail.item);
     let from = ladder.lines.iter().position(of_item).unwrap_or(0);
     let to = ladder.lines.iter().rposition(of_item).unwrap_or(from);
@@ -447,7 +453,7 @@ pub fn draw(pen: &mut Pen<'_>, detail: &Detail, world: &World, ui: &Ui) {
     pen.rule(1);
     let panes = panes(pen.width(), pen.height());
     let (width, height) = panes.ladder;
-    let ladder = ladder(flow, world, ui, look, usize::from(width.saturating_sub(2)), panes.steps);
+    let ladder = ladder(detail, world, ui, look, usize::from(width.saturating_sub(2)), panes.steps);
     let total = ladder.lines.len();
     let shown = room_of(height, total);
     for (y, line) in (2..).zip(ladder.lines.into_iter().skip(detail.top).take(usize::from(shown))) {

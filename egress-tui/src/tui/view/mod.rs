@@ -12,6 +12,7 @@ pub mod summary;
 
 use std::sync::Arc;
 
+use egress_core::mesh::whatif;
 use egress_core::query::Page;
 use egress_core::world::World;
 use ratatui::buffer::Buffer;
@@ -43,6 +44,10 @@ fn fit(ui: &mut Ui, page: &Page, look: &Look, area: Rect) {
         return;
     }
     let Some(mut detail) = ui.detail.take() else { return };
+    let generation = page.world.coverage.mesh_generation;
+    if detail.what_if.as_ref().is_none_or(|(known, _)| *known != generation) {
+        detail.what_if = Some((generation, whatif::of_flow(&page.world.mesh, &detail.flow)));
+    }
     let wanted = match &detail.yaml {
         Some(yaml) => Some((yaml.object.clone(), yaml.field.clone())),
         None => explain::items(&detail.flow)

@@ -2,6 +2,7 @@
 
 use arcstr::ArcStr;
 use egress_core::id::ObjectRef;
+use egress_core::mesh::Written;
 use egress_core::world::World;
 
 use crate::tui::pen::{self, Pen};
@@ -15,18 +16,9 @@ pub struct Text {
     object: ObjectRef,
     field: Option<ArcStr>,
     generation: u64,
-    written: Option<Written>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Written {
     /// The file, or what stands for it.
     place: String,
-    /// Number of the first line in that file.
-    first: usize,
-    lines: Vec<String>,
-    /// Which of the lines holds the field.
-    at: Option<usize>,
+    written: Option<Written>,
 }
 
 impl Text {
@@ -41,25 +33,26 @@ impl Text {
                 object: object.clone(),
                 field: field.cloned(),
                 generation,
-                written: written(world, object, field),
-            },
+                place: String::new(),
+                written: world.mesh.written(object, field.map(ArcStr::as_str)),
+            }
+            .placed(world),
         }
     }
-}
 
-fn written(world: &World, object: &ObjectRef, field: Option<&ArcStr>) -> Option<Written> {
-    let (text, file, first) = world.mesh.object_text(object)?;
-    let line = field.and_then(|field| world.mesh.field_line(object, field)).map(|line| line as usize);
-    let first = (first as usize).max(1);
-    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let at = line.and_then(|line| line.checked_sub(first)).filter(|at| *at < lines.len());
-    let place = if file.is_empty() { world.coverage.mesh.place.to_string() } else { file.to_string() };
-    Some(Written { place, first, lines, at })
+    /// Objects that come from no file are named by where all objects come from.
+    fn placed(mut self, world: &World) -> Self {
+        let file = self.written.as_ref().map_or("", |w| w.file.as_str());
+        self.place = if file.is_empty() { world.coverage.mesh.place.to_string() } else { file.to_owned() };
+        self
+    }
 }
 
 /// Draws the pane of one item.
 pub fn draw(pen: &mut Pen<'_>, item: &Item<'_>, items: &[Item<'_>], text: Option<&Text>, beside: bool) {
-    let written = text.filter(|t| Some(&t.object) == item.object).and_then(|t| t.written.as_ref());
+    let text = text.filter(|t| Some(&t.object) == item.object);
+    let written = text.and_then(|t| t.written.as_ref());
+    let place = text.map_or("", |t| t.place.as_str());
     let palette = &pen.look.palette;
     let (header, dim, plain, key) = (palette.header, palette.dim, palette.text, palette.key);
     let room = pen.width().saturating_sub(2);
@@ -81,7 +74,7 @@ pub fn draw(pen: &mut Pen<'_>, item: &Item<'_>, items: &[Item<'_>], text: Option
     }
     if let Some(written) = written.filter(|_| beside) {
         let line = written.first + written.at.unwrap_or(0);
-        pen.middle(1, y, room, &format!("{}:{line}", written.place), dim);
+        pen.middle(1, y, room, &format!("{place}:{line}"), dim);
         y += 1;
     }
     if let Some(field) = item.field {
@@ -166,7 +159,8 @@ pub fn draw_yaml(pen: &mut Pen<'_>, yaml: &Yaml, text: Option<&Text>) {
     let (header, dim) = (palette.header, palette.dim);
     let width = pen.width();
     let written = text.and_then(|t| t.written.as_ref());
-    let place = written.map_or_else(String::new, |w| format!("{}:{}", w.place, w.first + w.at.unwrap_or(0)));
+    let file = text.map_or("", |t| t.place.as_str());
+    let place = written.map_or_else(String::new, |w| format!("{file}:{}", w.first + w.at.unwrap_or(0)));
     let beside = (pen::cells(&place, pen.look) as u16).min(width / 2);
     pen.middle(1, 0, width.saturating_sub(beside + 4), &yaml.object.to_string(), header);
     pen.right(0, 0, width.saturating_sub(1), &place, dim);
