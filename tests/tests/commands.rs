@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::Output;
 
-use egress_tests::program::{command, repository, run, said};
+use egress_tests::program::{self, command, repository, run, said};
 use serde_json::Value;
 
 const MESH: &str = "tests/lab/dwh-static-tcp/mesh";
@@ -195,4 +195,159 @@ fn every_reason_code_can_be_looked_up() {
         assert_eq!(code(&output), 0);
         assert!(String::from_utf8_lossy(&output.stdout).starts_with(reason.code()));
     }
+}
+
+fn demo() -> String {
+    program::repository().join("egress-tui/demo/dwh-static-tcp.egr").display().to_string()
+}
+
+fn mesh() -> String {
+    program::repository().join("tests/lab/dwh-static-tcp/mesh").display().to_string()
+}
+
+/// Standard output, and the exit code that it must have.
+fn printed(code: i32, arguments: &[&str]) -> String {
+    let output = program::run(arguments);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", program::said(&output));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn one_connection_is_explained_with_the_line_that_decides_and_what_would_change_it() {
+    let (mesh, to) = (mesh(), "emarsyscdi.database.windows.net:1433");
+    let explain = |from: &str, form: &str| {
+        printed(0, &["explain", "--mesh", &mesh, "--from", from, "--to", to, "--payload", "tls", "-o", form])
+    };
+    let text = explain("cloud-platform/web", "text");
+    assert!(text.contains("!! BYPASS") && text.contains("[SOURCE_LABELS]"), "{text}");
+    assert!(text.contains(">   42       sourceLabels:"), "{text}");
+    assert!(
+        text.contains("with the label egress-gateway-dwh=enabled on Pod cloud-platform/web: via-gateway"),
+        "{text}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&explain("cloud-platform/web", "json")).expect("JSON");
+    assert_eq!((&json["verdict"], &json["reason"]), (&"bypass".into(), &"SOURCE_LABELS".into()));
+    assert_eq!(json["whatIf"][0]["outcome"], "via-gateway");
+    let text = explain("cloud-platform/etl-excluded", "text");
+    assert!(text.contains("if the proxy got the connection: via-gateway"), "{text}");
+}
+
+#[test]
+fn a_flow_is_explained_by_the_beginning_of_its_id() {
+    let demo = demo();
+    let lines = printed(0, &["snapshot", "--replay", &demo, "-o", "jsonl", "--filter", "reason:EXCLUDED_PORT"]);
+    let flow: serde_json::Value = serde_json::from_str(&lines).expect("one flow");
+    let id = flow["id"].as_str().expect("an id");
+    let text = printed(0, &["explain", &id[..10], "--replay", &demo]);
+    assert!(text.contains("[EXCLUDED_PORT]") && text.contains("excludeOutboundPorts"), "{text}");
+    let output = program::run(&["explain", "zz", "--replay", &demo]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(program::said(&output).contains(id), "what there is, is listed");
+}
+
+#[test]
+fn watch_says_each_problem_once_in_plain_words() {
+    let demo = demo();
+    let text = printed(0, &["watch", "--replay", &demo]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.iter().any(|l| l.contains("bypass, critical: cloud-platform/web to ")), "{text}");
+    assert!(lines.iter().all(|l| !l.contains("via-gateway")), "what is well is not told: {text}");
+    let mut once = lines.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), lines.len(), "{text}");
+    let json = printed(0, &["watch", "--replay", &demo, "-o", "jsonl", "--limit", "3"]);
+    let first: Vec<serde_json::Value> = json.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!(first.len(), 3);
+    assert!(first.iter().all(|l| l["event"] == "new" && l["flow"]["verdict"].is_string()));
+    let filtered = printed(0, &["watch", "--replay", &demo, "--filter", "verdict:via-gateway"]);
+    assert!(filtered.contains("via-gateway, ok: cloud-platform/etl to"), "{filtered}");
+}
+
+#[test]
+fn a_gate_fails_on_what_it_was_told_to() {
+    let demo = demo();
+    for (code, word) in [(1, "bypass"), (1, "high"), (1, "reason:SOURCE_LABELS"), (0, "verdict:wrong-gateway")] {
+        printed(code, &["snapshot", "--replay", &demo, "--fail-on", word]);
+    }
+    printed(5, &["snapshot", "--replay", &demo, "--min-coverage", "2"]);
+    printed(1, &["snapshot", "--replay", &demo, "--min-coverage", "2", "--fail-on", "crit"]);
+    let output = program::run(&["snapshot", "--replay", &demo, "--fail-on", "bypas"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(program::said(&output).contains("did you mean bypass?"), "{}", program::said(&output));
+    let until = printed(0, &["snapshot", "--replay", &demo, "--until-problem"]);
+    assert!(until.contains("\"flows\""));
+}
+
+#[test]
+fn a_filter_that_cannot_be_read_shows_its_place() {
+    let output = program::run(&["snapshot", "--replay", &demo(), "--filter", "ns:pay verdcit:x"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = program::said(&output);
+    assert!(said.contains("         ^^^^^^^ did you mean verdict?"), "{said}");
+}
+
+#[test]
+fn configuration_files_give_defaults_and_their_mistakes_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("writable");
+        path.display().to_string()
+    };
+    let demo = demo();
+    let good = file("good.toml", "filter = \"@mine\"\n[filters]\nmine = \"reason:SOURCE_LABELS\"\n");
+    assert_eq!(printed(0, &["watch", "--config", &good, "--replay", &demo]).lines().count(), 1);
+    let over = ["watch", "--config", &good, "--replay", &demo, "--filter", "class:bypass"];
+    assert!(printed(0, &over).lines().count() > 1, "an option wins over the file");
+    let shown = printed(0, &["config", "--config", &good]);
+    assert!(shown.contains("filter = @mine") && shown.contains("good.toml"), "{shown}");
+    for (text, says) in [
+        ("filtr = \"x\"", "there is no key filtr; did you mean filter?"),
+        ("filter = ", "is malformed"),
+        ("mesh = {a = 1}", "mesh"),
+        ("[filters]\nx = \"clas:a\"", "did you mean class?"),
+    ] {
+        let output = program::run(&["watch", "--config", &file("bad.toml", text), "--replay", &demo]);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(program::said(&output).contains(says), "{text}: {}", program::said(&output));
+    }
+    let template = printed(0, &["config", "--template"]);
+    let plain: String =
+        template.lines().filter(|l| !l.starts_with("# ")).map(|l| format!("{}\n", l.trim_start_matches('#'))).collect();
+    let all = file("template.toml", &plain);
+    assert!(printed(0, &["config", "--config", &all]).contains("filters.mine"), "every line of the template is valid");
+    let nothing = file("nothing.toml", &template);
+    assert_eq!(printed(0, &["config", "--config", &nothing]), "", "the template says what holds anyway");
+}
+
+#[test]
+fn paper_is_made_from_the_same_tables() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        assert!(printed(0, &["completions", shell]).contains("fail-on"), "{shell}");
+    }
+    let man = printed(0, &["man"]).replace("\\-", "-");
+    for word in ["snapshot", "watch", "doctor", "VERDICTS", "via-gateway", "SOURCE_LABELS", "reason:", "Ctrl-C"] {
+        assert!(man.contains(word), "{word}");
+    }
+    for verb in ["top", "watch", "snapshot", "record", "explain", "doctor", "demo"] {
+        assert!(printed(0, &["man", verb]).contains(".TH"), "{verb}");
+    }
+    assert_eq!(program::run(&["man", "nothing"]).status.code(), Some(2));
+}
+
+#[test]
+fn doctor_says_what_is_missing_and_what_to_do() {
+    let output = program::run(&["doctor", "-o", "json", "--mesh", "/nonexistent", "--cgroup-root", "/nonexistent"]);
+    let checks: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let checks = checks.as_array().expect("a list");
+    for what in ["kernel", "rights", "cgroups", "hooks", "mesh"] {
+        assert!(checks.iter().any(|c| c["what"] == what), "{what}: {checks:?}");
+    }
+    for check in checks.iter().filter(|c| c["state"] != "ok") {
+        assert!(check["fix"].is_string() && check["stillWorks"].is_string(), "{check}");
+    }
+    assert_eq!(output.status.code(), Some(3), "nothing can be captured without a cgroup");
+    let text = printed(3, &["doctor", "--cgroup-root", "/nonexistent"]);
+    assert!(text.contains("still works:") && text.contains("to do:"), "{text}");
 }
