@@ -30,6 +30,8 @@ fn explain(mesh: &str, lines: &str) -> (Output, Vec<Value>) {
 
 #[test]
 fn console_blocks_of_the_readme_are_true() {
+    // As a reader would: from the top of the repository.
+    std::env::set_current_dir(repository()).unwrap();
     trycmd::TestCases::new()
         .register_bin("egress-tui", egress_tests::program::path())
         .case(repository().join("README.md"))

@@ -94,7 +94,13 @@ impl Lab {
         }
         if !rustix::process::geteuid().is_root() {
             println!("{}", Self::plan());
-            return Ok(if self.json.is_some() { CANNOT_CAPTURE } else { 0 });
+            if self.json.is_some() {
+                return Ok(CANNOT_CAPTURE);
+            }
+            if std::io::stdout().is_terminal() {
+                return program::demo(&program::build()?);
+            }
+            return Ok(0);
         }
         if let Some(id) = &self.down {
             return down(id);

@@ -31,6 +31,12 @@ pub(crate) fn built() -> Result<PathBuf> {
     Ok(here.with_file_name("egress-tui"))
 }
 
+/// The recording that is part of the program.
+pub(crate) fn demo(binary: &Path) -> Result<u8> {
+    let status = Command::new(binary).arg("demo").status().context("egress-tui demo")?;
+    Ok(code(status))
+}
+
 /// The program and the node that it is started on.
 pub(crate) struct Program {
     binary: PathBuf,
