@@ -3,6 +3,7 @@
 pub mod ask;
 pub mod program;
 pub mod scenario;
+pub mod scale;
 pub mod screens;
 pub mod terminal;
 pub mod worlds;

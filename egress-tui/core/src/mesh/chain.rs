@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::{Hash as _, Hasher as _};
 use std::net::IpAddr;
 
 use arcstr::ArcStr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
+use rustc_hash::FxHasher;
 use smallvec::SmallVec;
 
 use crate::mesh::host::HostMap;
@@ -123,6 +125,21 @@ impl Chain {
     /// Networks that Envoy is told: 0.0.0.0/n is left out (`toFilterChainMatch`).
     fn networks(&self) -> impl Iterator<Item = IpNet> + '_ {
         self.cidrs.iter().map(IpNet::trunc).filter(|n| n.addr() != IpAddr::from([0, 0, 0, 0]))
+    }
+
+    /// Equal for chains that [`Chain::matches_like`] each other.
+    pub(crate) fn match_hash(&self) -> u64 {
+        let one = |value: &dyn Fn(&mut FxHasher)| {
+            let mut hasher = FxHasher::default();
+            value(&mut hasher);
+            hasher.finish()
+        };
+        let mut parts: SmallVec<[u64; 4]> =
+            self.sni.iter().filter(|s| *s != "*").map(|s| one(&|h| s.hash(h))).collect();
+        parts.extend(self.networks().map(|n| one(&|h| n.hash(h))));
+        parts.sort_unstable();
+        parts.dedup();
+        one(&|h| (self.http_only, &parts).hash(h))
     }
 
     /// The same match, so that Envoy would refuse both together (`conflictsWith`).

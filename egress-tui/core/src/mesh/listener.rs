@@ -1,6 +1,7 @@
 //! Outbound listeners of a sidecar on one port, and which filter chain takes a connection (Istio: `networking/core/listener.go`,
 //! `tls.go`; Envoy: filter chain match).
 
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
 use arcstr::ArcStr;
@@ -53,7 +54,7 @@ pub(crate) struct Listener {
 impl PortListeners {
     /// Builds the listeners: egress listeners in order, in each the upstreams in order (`buildSidecarOutboundListeners`).
     pub(crate) fn new(index: &Index, proxy: &Proxy, port: u16) -> Self {
-        let mut building = Building { index, proxy, port, open: Vec::new() };
+        let mut building = Building { index, proxy, port, open: Vec::new(), places: FxHashMap::default() };
         for egress in &proxy.scope.listeners {
             match egress.port {
                 Some((own, protocol)) if own == port => building.own_port(egress, protocol),
@@ -86,6 +87,7 @@ struct Open {
     locked: bool,
     of_pod: bool,
     chains: Vec<Chain>,
+    by_match: ByMatch,
 }
 
 struct Building<'a> {
@@ -93,6 +95,20 @@ struct Building<'a> {
     proxy: &'a Proxy,
     port: u16,
     open: Vec<Open>,
+    places: FxHashMap<Bind, usize>,
+}
+
+impl Building<'_> {
+    fn open(&mut self, mut open: Open) {
+        open.by_match = ByMatch::new(&open.chains);
+        match self.places.entry(open.bind) {
+            Entry::Occupied(place) => self.open[*place.get()] = open,
+            Entry::Vacant(place) => {
+                place.insert(self.open.len());
+                self.open.push(open);
+            }
+        }
+    }
 }
 
 /// One upstream about to be added.
@@ -188,7 +204,7 @@ impl Building<'_> {
                 Bind::Any
             }
         });
-        let place = self.open.iter().position(|o| o.bind == bind);
+        let place = self.places.get(&bind).copied();
         if place.is_some_and(|p| self.open[p].locked) {
             return;
         }
@@ -230,13 +246,13 @@ impl Building<'_> {
         if known.is_some_and(|known| conflict != Conflict::None && server_first(protocol, known)) {
             return;
         }
-        let open = Open { bind, protocol: listener_protocol, locked: false, of_pod: adding.of_pod, chains };
+        let by_match = ByMatch::default();
+        let open = Open { bind, protocol: listener_protocol, locked: false, of_pod: adding.of_pod, chains, by_match };
         match (conflict, place) {
-            (Conflict::None | Conflict::AutoOverHttp, Some(place)) => self.open[place] = open,
-            (_, None) => self.open.push(open),
+            (Conflict::None | Conflict::AutoOverHttp, _) | (_, None) => self.open(open),
             (conflict, Some(place)) => {
                 let known = &mut self.open[place];
-                merge(&mut known.chains, open.chains);
+                known.by_match.merge(&mut known.chains, open.chains);
                 if matches!(conflict, Conflict::HttpOverTcp | Conflict::TcpOverHttp | Conflict::AutoOverTcp) {
                     known.protocol = Protocol::Auto;
                 }
@@ -259,10 +275,7 @@ impl Building<'_> {
     }
 
     fn tcp_chains(&self, adding: &Adding<'_>, bind: Bind, cidrs: &[IpNet]) -> Vec<Chain> {
-        let of_host = |id: &&VsId| {
-            self.index.virtual_services.get(**id).hosts.iter().any(|h| host::overlap(h, &adding.upstream.host))
-        };
-        let candidates: Vec<VsId> = adding.egress.virtual_services.iter().filter(of_host).copied().collect();
+        let candidates = adding.egress.overlapping(self.index, &adding.upstream.host);
         if adding.protocol.is_tls() {
             self.tls_rules(adding, bind, cidrs, &candidates)
         } else {
@@ -451,11 +464,27 @@ fn server_first(incoming: Protocol, known: Protocol) -> bool {
     (first(incoming) || first(known)) && incoming != known
 }
 
-/// Chains that match the same as one that is there are dropped (`mergeTCPFilterChains`).
-fn merge(known: &mut Vec<Chain>, incoming: Vec<Chain>) {
-    for chain in incoming {
-        if !known.iter().any(|k| k.matches_like(&chain)) {
-            known.push(chain);
+/// Chains by what they match, so that those that match the same are found without a scan.
+#[derive(Default)]
+struct ByMatch(FxHashMap<u64, SmallVec<[u32; 1]>>);
+
+impl ByMatch {
+    fn new(chains: &[Chain]) -> Self {
+        let mut out = Self::default();
+        for (n, chain) in (0u32..).zip(chains) {
+            out.0.entry(chain.match_hash()).or_default().push(n);
+        }
+        out
+    }
+
+    /// Chains that match the same as one that is there are dropped (`mergeTCPFilterChains`).
+    fn merge(&mut self, known: &mut Vec<Chain>, incoming: Vec<Chain>) {
+        for chain in incoming {
+            let alike = self.0.entry(chain.match_hash()).or_default();
+            if !alike.iter().any(|n| known[*n as usize].matches_like(&chain)) {
+                alike.push(known.len() as u32);
+                known.push(chain);
+            }
         }
     }
 }

@@ -172,7 +172,7 @@ pub(crate) struct Registry {
     /// Endpoints of (namespace, hostname).
     endpoints: FxHashMap<(ArcStr, ArcStr), Vec<Reach>>,
     /// Every upstream that has this hostname.
-    pub(crate) of_host: host::HostMap<Vec<UpstreamId>>,
+    pub(crate) of_host: host::Overlaps<UpstreamId>,
 }
 
 /// What the registry is made of.
@@ -214,13 +214,14 @@ impl Registry {
         for n in 0..registry.upstreams.len() {
             registry.index(UpstreamId(n as u32));
         }
+        registry.of_host =
+            host::Overlaps::new((0u32..).zip(&registry.upstreams).map(|(n, u)| (&u.host, UpstreamId(n))));
         registry.endpoints = endpoints(sources);
         registry
     }
 
     fn index(&mut self, id: UpstreamId) {
         let upstream = &self.upstreams[id.0 as usize];
-        self.of_host.entry(&upstream.host, Vec::new).push(id);
         let namespaces = self.by_host.entry(upstream.host.clone()).or_default();
         match namespaces.iter_mut().find(|(ns, _)| *ns == upstream.namespace) {
             None => namespaces.push((upstream.namespace.clone(), id)),

@@ -362,19 +362,11 @@ impl<'a> Table<'a> {
         if self.listener_port == 80 {
             return self.egress.virtual_services.clone();
         }
-        let wildcards: Vec<&ArcStr> = self.members.keys().filter(|h| host::is_wildcard(h)).collect();
-        let fits = |id: &VsId| {
-            self.index.virtual_services.get(*id).hosts.iter().any(|h| {
-                let h = lower(h);
-                self.members.contains_key(&h)
-                    || if host::is_wildcard(&h) {
-                        self.members.keys().any(|m| host::overlap(&h, m))
-                    } else {
-                        wildcards.iter().any(|m| host::overlap(&h, m))
-                    }
-            })
-        };
-        self.egress.virtual_services.iter().copied().filter(fits).collect()
+        let mut places: Vec<u32> =
+            self.members.keys().flat_map(|host| self.egress.overlapping_any_case(self.index, host)).collect();
+        places.sort_unstable();
+        places.dedup();
+        places.iter().map(|place| self.egress.virtual_services[*place as usize]).collect()
     }
 
     fn of_virtual_service(&self, id: VsId) -> Option<Wrapper<'a>> {
@@ -424,8 +416,12 @@ impl<'a> Table<'a> {
                 continue;
             }
             let host = lower(host);
-            let mut matching: Vec<&Member<'a>> =
-                self.members.iter().filter(|(h, _)| host::overlap(h, &host)).map(|(_, m)| m).collect();
+            let registry = &self.index.registry;
+            let mut names: Vec<ArcStr> =
+                registry.of_host.of_any_case(&host).iter().map(|id| lower(&registry.get(*id).host)).collect();
+            names.sort();
+            names.dedup();
+            let mut matching: Vec<&Member<'a>> = names.iter().filter_map(|h| self.members.get(h)).collect();
             if matching.is_empty() {
                 hosts.push(host);
                 continue;

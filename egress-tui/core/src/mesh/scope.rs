@@ -3,6 +3,7 @@
 
 use arcstr::ArcStr;
 use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
 
 use crate::mesh::host::{self, HostMap};
 use crate::mesh::index::Index;
@@ -16,6 +17,13 @@ use crate::mesh::visible::VsId;
 #[derive(Debug, Clone)]
 pub(crate) struct Scoped {
     pub(crate) id: UpstreamId,
+    /// Most are as the registry has them.
+    changed: Option<Box<Changed>>,
+}
+
+/// What a scope changes of an upstream.
+#[derive(Debug, Clone, Default)]
+struct Changed {
     /// Ports that differ from the upstream's own, with the upstream that each comes from.
     ports: Option<Box<[(UpstreamId, Port)]>>,
     /// Aliases that the Sidecar imports; `None` is all.
@@ -24,16 +32,26 @@ pub(crate) struct Scoped {
 
 impl Scoped {
     fn whole(id: UpstreamId) -> Self {
-        Self { id, ports: None, aliases: None }
+        Self { id, changed: None }
+    }
+
+    fn own_ports(&self) -> Option<&[(UpstreamId, Port)]> {
+        self.changed.as_ref()?.ports.as_deref()
+    }
+
+    fn with_ports(&self, ports: Box<[(UpstreamId, Port)]>) -> Self {
+        let aliases = self.changed.as_ref().and_then(|c| c.aliases.clone());
+        Self { id: self.id, changed: Some(Box::new(Changed { ports: Some(ports), aliases })) }
     }
 
     pub(crate) fn port_count(&self, upstream: &Upstream) -> usize {
-        self.ports.as_ref().map_or(upstream.ports.len(), |p| p.len())
+        self.own_ports().map_or(upstream.ports.len(), <[_]>::len)
     }
 
     pub(crate) fn ports<'a>(&'a self, upstream: &'a Upstream) -> impl Iterator<Item = &'a Port> + 'a {
-        let own = self.ports.is_none().then_some(upstream.ports.iter());
-        own.into_iter().flatten().chain(self.ports.iter().flat_map(|p| p.iter().map(|(_, p)| p)))
+        let changed = self.own_ports();
+        let own = changed.is_none().then_some(upstream.ports.iter());
+        own.into_iter().flatten().chain(changed.into_iter().flatten().map(|(_, p)| p))
     }
 
     pub(crate) fn port<'a>(&'a self, upstream: &'a Upstream, number: u16) -> Option<&'a Port> {
@@ -42,20 +60,22 @@ impl Scoped {
 
     /// The object that a port comes from.
     pub(crate) fn port_owner(&self, number: u16) -> UpstreamId {
-        self.ports.iter().flat_map(|p| p.iter()).find(|(_, p)| p.number == number).map_or(self.id, |(id, _)| *id)
+        let changed = self.own_ports().into_iter().flatten();
+        changed.into_iter().find(|(_, p)| p.number == number).map_or(self.id, |(id, _)| *id)
     }
 
     pub(crate) fn aliases<'a>(&'a self, upstream: &'a Upstream) -> impl Iterator<Item = &'a ArcStr> + 'a {
-        upstream.aliases.iter().map(|(_, h)| h).filter(|h| self.aliases.as_ref().is_none_or(|a| a.contains(h)))
+        let listed = self.changed.as_ref().and_then(|c| c.aliases.as_deref());
+        upstream.aliases.iter().map(|(_, h)| h).filter(move |h| listed.is_none_or(|a| a.contains(h)))
     }
 
     fn reduced(&self, upstream: &Upstream, keep: impl Fn(u16) -> bool) -> Option<Self> {
-        let ports: Box<[(UpstreamId, Port)]> =
-            self.ports(upstream).filter(|p| keep(p.number)).map(|p| (self.port_owner(p.number), p.clone())).collect();
-        if ports.len() == self.port_count(upstream) {
+        if self.ports(upstream).all(|p| keep(p.number)) {
             return Some(self.clone());
         }
-        (!ports.is_empty()).then(|| Self { ports: Some(ports), ..self.clone() })
+        let ports: Box<[(UpstreamId, Port)]> =
+            self.ports(upstream).filter(|p| keep(p.number)).map(|p| (self.port_owner(p.number), p.clone())).collect();
+        (!ports.is_empty()).then(|| self.with_ports(ports))
     }
 }
 
@@ -70,9 +90,13 @@ pub(crate) struct EgressListener {
     pub(crate) bind: ArcStr,
     pub(crate) capture_none: bool,
     pub(crate) services: Vec<Scoped>,
+    /// The same, sorted by id.
+    ids: Box<[UpstreamId]>,
     /// Port number to (index into `services`, place among its ports), in order.
     pub(crate) by_port: FxHashMap<u16, Vec<(u32, u16)>>,
     pub(crate) virtual_services: Vec<VsId>,
+    /// The place of each in `virtual_services`, sorted.
+    places: Box<[(VsId, u32)]>,
     /// The first VirtualService of each host, whatever its rules (`computeWildcardHostVirtualServiceIndex`).
     first_of_host: HostMap<VsId>,
 }
@@ -92,8 +116,38 @@ impl EgressListener {
                 first_of_host.entry(host, || *id);
             }
         }
+        let mut places: Box<[(VsId, u32)]> = virtual_services.iter().copied().zip(0u32..).collect();
+        places.sort_unstable();
+        let mut ids: Box<[UpstreamId]> = services.iter().map(|s| s.id).collect();
+        ids.sort_unstable();
         let (port, bind, capture_none) = egress.unwrap_or_default();
-        Self { port, bind, capture_none, services, by_port, virtual_services, first_of_host }
+        Self { port, bind, capture_none, services, ids, by_port, virtual_services, places, first_of_host }
+    }
+
+    /// VirtualServices with a host that overlaps a pattern, in order.
+    pub(crate) fn overlapping(&self, index: &Index, host: &str) -> SmallVec<[VsId; 2]> {
+        let mut places: SmallVec<[u32; 4]> = index
+            .virtual_services
+            .by_host
+            .of(host)
+            .iter()
+            .filter_map(|id| self.places.binary_search_by_key(id, |(known, _)| *known).ok())
+            .map(|n| self.places[n].1)
+            .collect();
+        places.sort_unstable();
+        places.iter().map(|place| self.virtual_services[*place as usize]).collect()
+    }
+
+    /// The same, where case does not matter: their places in order. `host` is in lower case.
+    pub(crate) fn overlapping_any_case(&self, index: &Index, host: &str) -> SmallVec<[u32; 4]> {
+        let ids = index.virtual_services.by_host.of_any_case(host);
+        let place = |id: &VsId| self.places.binary_search_by_key(id, |(known, _)| *known).ok();
+        ids.iter().filter_map(place).map(|n| self.places[n].1).collect()
+    }
+
+    /// It has this VirtualService.
+    pub(crate) fn has(&self, id: VsId) -> bool {
+        self.places.binary_search_by_key(&id, |(known, _)| *known).is_ok()
     }
 
     /// The VirtualService whose host fits an upstream best.
@@ -237,13 +291,14 @@ impl Scope {
 
     /// The listener of a port has this VirtualService.
     pub(crate) fn imports(&self, port: u16, id: VsId) -> bool {
-        self.sidecar.is_none() || self.listener_for(port).is_some_and(|l| l.virtual_services.contains(&id))
+        self.sidecar.is_none() || self.listener_for(port).is_some_and(|l| l.has(id))
     }
 
     /// Some listener takes the upstream's hostname.
     pub(crate) fn lists(&self, index: &Index, upstream: &Upstream) -> bool {
-        let same = |s: &Scoped| index.registry.get(s.id).host == upstream.host;
-        self.sidecar.is_none() || self.listeners.iter().any(|l| l.services.iter().any(same))
+        let namesakes = index.registry.of_host.get(&upstream.host).unwrap_or_default();
+        let taken = |id: &UpstreamId| self.listeners.iter().any(|l| l.ids.binary_search(id).is_ok());
+        self.sidecar.is_none() || namesakes.iter().any(taken)
     }
 
     /// The listener that answers for a port: the one with that port, else the catch-all (`GetEgressListenerForRDS`).
@@ -253,17 +308,18 @@ impl Scope {
 
     /// Services of each listener in turn, and where its VirtualServices lead (`collectImportedServices`).
     fn collect(&mut self, index: &Index) {
-        for n in 0..self.listeners.len() {
-            let services = self.listeners[n].services.clone();
-            for service in services {
-                self.append(index, service);
+        let listeners = std::mem::take(&mut self.listeners);
+        for listener in &listeners {
+            for service in &listener.services {
+                self.append(index, service.clone());
             }
             // an HTTP_PROXY listener takes every port
-            let port = self.listeners[n].port.filter(|(_, protocol)| *protocol != Protocol::HttpProxy).map(|(p, _)| p);
-            for id in self.listeners[n].virtual_services.clone() {
-                self.import_destinations(index, id, port);
+            let port = listener.port.filter(|(_, protocol)| *protocol != Protocol::HttpProxy).map(|(p, _)| p);
+            for id in &listener.virtual_services {
+                self.import_destinations(index, *id, port);
             }
         }
+        self.listeners = listeners;
     }
 
     fn import_destinations(&mut self, index: &Index, id: VsId, listener_port: Option<u16>) {
@@ -342,7 +398,7 @@ impl Scope {
                 ports.push((service.port_owner(port.number), port.clone()));
             }
         }
-        self.services[place] = Scoped { ports: Some(ports.into()), ..known.clone() };
+        self.services[place] = known.with_ports(ports.into());
     }
 }
 
@@ -386,8 +442,8 @@ fn select_services(index: &Index, own: &ArcStr, listed: &FxHashMap<ArcStr, Liste
             };
             let Some(mut service) = fitting else { continue };
             if !upstream.aliases.is_empty() {
-                service.aliases =
-                    Some(upstream.aliases.iter().map(|(_, h)| h.clone()).filter(|h| l.holds(h)).collect());
+                let aliases = upstream.aliases.iter().map(|(_, h)| h.clone()).filter(|h| l.holds(h)).collect();
+                service.changed.get_or_insert_default().aliases = Some(aliases);
             }
             imported.push(service);
             break;

@@ -3,7 +3,7 @@
 use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
 
-use crate::mesh::host::{self, HostMap};
+use crate::mesh::host::{HostMap, Overlaps};
 use crate::mesh::object::read::selects;
 use crate::mesh::object::{
     DestinationRule, HttpAction, HttpMatch, HttpRule, MeshConfig, Policy, Semantics, StringMatch, Subset,
@@ -29,9 +29,7 @@ pub(crate) struct VirtualServices {
     /// Every one that names a gateway.
     pub(crate) by_gateway: FxHashMap<ArcStr, Vec<VsId>>,
     /// By host, whoever sees them.
-    pub(crate) by_host: HostMap<Vec<VsId>>,
-    /// Those with a wildcard host.
-    pub(crate) wildcards: Vec<VsId>,
+    pub(crate) by_host: Overlaps<VsId>,
 }
 
 impl VirtualServices {
@@ -56,6 +54,8 @@ impl VirtualServices {
             out.list.push(vs);
             out.visibility.push(visibility);
         }
+        let named = (0u32..).zip(&out.list).flat_map(|(n, vs)| vs.hosts.iter().map(move |h| (h, VsId(n))));
+        out.by_host = Overlaps::new(named);
         out
     }
 
@@ -76,12 +76,6 @@ impl VirtualServices {
                     }
                 }
             }
-        }
-        for host in &vs.hosts {
-            self.by_host.entry(host, Vec::new).push(id);
-        }
-        if vs.hosts.iter().any(|h| host::is_wildcard(h)) {
-            self.wildcards.push(id);
         }
     }
 
