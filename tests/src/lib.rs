@@ -2,8 +2,8 @@
 
 pub mod ask;
 pub mod program;
-pub mod scenario;
 pub mod scale;
+pub mod scenario;
 pub mod screens;
 pub mod terminal;
 pub mod worlds;
