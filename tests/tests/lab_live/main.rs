@@ -21,10 +21,10 @@ const SECONDS: &str = "6";
 /// Classes that ask somebody to do something.
 const ALARMS: [&str; 3] = ["bypass", "unregistered", "unknown"];
 
-fn observed(file: &std::path::Path) -> Value {
+fn observed(scenario: &str, file: &std::path::Path) -> Value {
     let tape = file.with_extension("egr");
     let path = |p: &std::path::Path| p.to_str().expect("a path").to_owned();
-    let all = ["--scenario", SCENARIO, "--json", &path(file), "--record", &path(&tape), "--seconds", SECONDS];
+    let all = ["--scenario", scenario, "--json", &path(file), "--record", &path(&tape), "--seconds", SECONDS];
     let out = lab::run(&all);
     assert_eq!(out.status.code(), Some(0), "{}", lab::talk(&out));
     lab::snapshot(file)
@@ -45,11 +45,20 @@ fn flows(snapshot: &Value) -> &[Value] {
 
 #[test]
 fn every_variant_has_its_verdict_its_reason_and_the_object_and_field_that_decided() {
+    all_variants(SCENARIO);
+}
+
+#[test]
+fn interception_is_explained_by_what_set_it_up() {
+    all_variants("interception");
+}
+
+fn all_variants(scenario: &str) {
     let Some(_turn) = lab::allowed() else { return };
     let before = Leftovers::now();
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("out.json");
-    let snapshot = observed(&file);
+    let snapshot = observed(scenario, &file);
     assert_replays(&file);
 
     let schema = Command::new(lab::egress_tui()).args(["snapshot", "--schema"]).output().expect("a schema");
@@ -64,7 +73,7 @@ fn every_variant_has_its_verdict_its_reason_and_the_object_and_field_that_decide
 
     let mut wrong = Vec::new();
     let mut explained = 0;
-    let listed = lab::listed(SCENARIO);
+    let listed = lab::listed(scenario);
     let variants = listed["variants"].as_array().expect("variants");
     assert!(variants.len() >= 12, "{variants:?}");
     for variant in variants {
