@@ -106,7 +106,7 @@ fn all_variants(scenario: &str) {
 fn a_journey_through_the_gateway_is_one_row_with_three_hops_and_what_joined_them() {
     let Some(_turn) = lab::allowed() else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let snapshot = observed(&folder.path().join("out.json"));
+    let snapshot = observed(SCENARIO, &folder.path().join("out.json"));
     for (pod, evidence) in [("etl", "tuple+bytes"), ("etl-tds", "tuple+bytes")] {
         let rows: Vec<&Value> = flows(&snapshot)
             .iter()
@@ -133,7 +133,7 @@ fn a_killed_lab_is_cleared_by_the_next_start() {
     killed.wait().expect("a child");
     assert!(Leftovers::now().any_of_a_lab(), "a killed lab leaves its cgroups: otherwise there is nothing to test");
 
-    observed(&folder.path().join("second.json"));
+    observed(SCENARIO, &folder.path().join("second.json"));
     before.assert_nothing_new();
 }
 
