@@ -7,10 +7,11 @@ use arcstr::ArcStr;
 use crate::id::{NamespacedName, ObjectRef};
 use crate::mesh::chain::{Block, Picked};
 use crate::mesh::decide::{Walk, Wire, Wrapped};
-use crate::mesh::gateway::MergedGateway;
+use crate::mesh::gateway::{GatewayPod, MergedGateway};
 use crate::mesh::listener::VIRTUAL_OUTBOUND;
 use crate::mesh::miss::Near;
 use crate::mesh::object::policy::{EnvoyPart, EnvoyPatch};
+use crate::mesh::object::virtual_service::RuleAt;
 use crate::mesh::object::{HttpAction, HttpRule, L4Rule, Route};
 use crate::mesh::proxy::{Proxy, Role};
 use crate::mesh::registry::Upstream;
@@ -129,7 +130,10 @@ impl Mesh {
             names.extend(call.dns);
         }
         let names: Vec<&str> = names.iter().map(|n| without_port(n)).collect();
-        let registered = self.registration(proxy, &names, call.to.ip(), call.to.port());
+        // what arrives at a gateway comes to a port of the gateway: the port that is asked for is that of its route
+        let routed = out.cluster.as_deref().and_then(|c| c.split('|').nth(1)).and_then(|p| p.parse().ok());
+        let port = routed.filter(|_| call.leg == CallLeg::Gateway).unwrap_or(call.to.port());
+        let registered = self.registration(proxy, &names, call.to.ip(), port);
         out.registration = registered.registration;
         let near = Near { proxy, call, names: &names, registered: &registered.here };
         let mut misses = registered.misses;
@@ -150,6 +154,14 @@ impl Mesh {
             .insert(out.because.len().saturating_sub(1), registered_step(registered.registration, misses.first()));
         if call.leg == CallLeg::Outbound && !matches!(out.outcome, Outcome::ViaGateway | Outcome::Answered) {
             misses.extend(self.near_misses(&near, out));
+        }
+        let place = out.because.len().saturating_sub(1);
+        for miss in
+            misses.iter().rev().filter(|m| m.gateway.is_some() || registered.registration == Registration::Visible)
+        {
+            let claim = if miss.gateway.is_some() { "route" } else { "registered" };
+            let step = Step::new(claim, Mark::Miss, miss.says.clone()).by(miss.object.clone(), miss.field.clone());
+            out.because.insert(place, step);
         }
         out.misses = misses;
         mark_loop(out);
@@ -208,6 +220,11 @@ impl Mesh {
             .as_ref()
     }
 
+    /// What a gateway's pod is to its listeners.
+    pub(crate) fn gateway_of(&self, pod: PodIndex) -> &GatewayPod {
+        &self.records[pod.0 as usize].gateway
+    }
+
     /// Pods behind a Service that run a gateway, in order of name.
     pub(crate) fn gateway_pods(&self, upstream: &Upstream) -> &[PodIndex] {
         self.fronts.get(&upstream.object).map_or(&[], |pods| pods)
@@ -244,21 +261,26 @@ impl Mesh {
         (vs.object_of(&at), path.unwrap_or(at.path))
     }
 
-    /// Object and path of one destination of a rule.
-    pub(crate) fn destination_field(&self, picked: Picked, place: u16) -> (ObjectRef, ArcStr) {
+    /// One destination of a rule, and where the rule stands.
+    pub(crate) fn destination(&self, picked: Picked, place: u16) -> Option<(&RuleAt, &Route)> {
         let vs = self.index.virtual_services.get(picked.id);
         let rule = picked.rule as usize;
-        let (at, routes): (_, &[Route]) = match picked.block {
-            Block::Http => match vs.http.get(rule) {
-                Some(HttpRule { at, action: HttpAction::Route(routes), .. }) => (Some(at), routes),
-                other => (other.map(|r| &r.at), &[]),
+        let (at, routes): (&RuleAt, &[Route]) = match picked.block {
+            Block::Http => match vs.http.get(rule)? {
+                HttpRule { at, action: HttpAction::Route(routes), .. } => (at, routes),
+                other => (&other.at, &[]),
             },
-            Block::Tls => vs.tls.get(rule).map_or((None, &[]), |r| (Some(&r.at), &r.routes)),
-            Block::Tcp => vs.tcp.get(rule).map_or((None, &[]), |r| (Some(&r.at), &r.routes)),
+            Block::Tls => vs.tls.get(rule).map(|r| (&r.at, &*r.routes))?,
+            Block::Tcp => vs.tcp.get(rule).map(|r| (&r.at, &*r.routes))?,
         };
-        match (at, routes.get(place as usize)) {
-            (Some(at), Some(route)) => (vs.object_of(at), route.path.clone()),
-            _ => self.rule_field(picked),
+        Some((at, routes.get(place as usize)?))
+    }
+
+    /// Object and path of one destination of a rule.
+    pub(crate) fn destination_field(&self, picked: Picked, place: u16) -> (ObjectRef, ArcStr) {
+        match self.destination(picked, place) {
+            Some((at, route)) => (self.index.virtual_services.get(picked.id).object_of(at), route.path.clone()),
+            None => self.rule_field(picked),
         }
     }
 

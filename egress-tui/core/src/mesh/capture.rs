@@ -48,9 +48,12 @@ impl Mesh {
     pub(crate) fn answers_dns(&self, call: &Call<'_>) -> bool {
         let pod = self.pod(call.pod);
         let record = &self.records[call.pod.0 as usize];
+        let asks = record.dns_capture && call.to.port() == 53;
+        if pod.proxy == ProxyKind::Ambient {
+            return asks;
+        }
         pod.proxy == ProxyKind::Sidecar
-            && record.dns_capture
-            && call.to.port() == 53
+            && asks
             && owner(call, pod, record.proxy_user, &record.containers).is_none()
             && setting(pod, record, "excludeOutboundPorts", "-o").0.is_none_or(|p| !has_port(&p, 53))
     }

@@ -5,13 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use arcstr::ArcStr;
 
-use crate::id::{NamespacedName, ObjectRef};
-use crate::mesh::authz::{Arrival, Court, Identity, Request, Ruling};
-use crate::mesh::chain::{Action, Chain, Cluster, Picked, Seen, Termination, Weighted};
+use crate::id::NamespacedName;
+use crate::mesh::chain::{Action, Chain, Cluster, Picked, Seen, Weighted};
 use crate::mesh::cluster::{self, Dial, Known, Missing, Wrap};
-use crate::mesh::gateway::{GatewayListener, ServerId};
 use crate::mesh::listener::{Bind, VIRTUAL_OUTBOUND};
-use crate::mesh::object::{PolicyMode, TlsMode};
+use crate::mesh::object::{PolicyMode, Resolution};
 use crate::mesh::proxy::Proxy;
 use crate::mesh::registry::UpstreamId;
 use crate::mesh::route::{HttpRoute, Target, VirtualHost};
@@ -42,7 +40,7 @@ pub(crate) struct Wire<'a> {
 }
 
 impl Wire<'_> {
-    fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         match self.tls {
             Wrapped::InTls => Seen::Tls,
             Wrapped::InMeshTls => Seen::MeshTls,
@@ -52,7 +50,7 @@ impl Wire<'_> {
     }
 
     /// Host, else the address.
-    fn authority(&self) -> Cow<'_, str> {
+    pub(crate) fn authority(&self) -> Cow<'_, str> {
         self.host.as_deref().map_or_else(|| Cow::Owned(self.to.ip().to_string()), Cow::Borrowed)
     }
 }
@@ -69,13 +67,13 @@ pub(crate) struct Walk<'m> {
 
 /// What chose a cluster.
 #[derive(Clone, Copy)]
-struct Chooser<'c> {
-    rule: Option<Picked>,
-    authority: Option<&'c str>,
-    http: bool,
-    missing: u16,
+pub(crate) struct Chooser<'c> {
+    pub(crate) rule: Option<Picked>,
+    pub(crate) authority: Option<&'c str>,
+    pub(crate) http: bool,
+    pub(crate) missing: u16,
     /// Place of the destination among those of the rule.
-    place: u16,
+    pub(crate) place: u16,
 }
 
 impl Walk<'_> {
@@ -155,155 +153,6 @@ impl Walk<'_> {
         out
     }
 
-    /// A connection that arrives at a gateway's pod.
-    pub(crate) fn at_gateway(&self, wire: &Wire<'_>) -> Expected {
-        let index = &self.mesh.index;
-        let Some(merged) = self.mesh.merged_gateway(self.proxy, self.pod) else {
-            return broken(Reason::GatewaySelectsNothing, "no Gateway selects this pod: it listens on nothing");
-        };
-        let port = wire.to.port();
-        let Some(listener) = merged.listener(wire.to.ip(), port) else {
-            let mut out = broken(Reason::GatewayPortMissing, format!("the gateway does not listen on port {port}"));
-            if let Some((_, (g, s))) = merged.idle.iter().find(|(p, _)| *p == port) {
-                let gateway = &index.gateways[*g as usize];
-                let server = &gateway.servers[*s as usize];
-                out.reason = Some(Reason::GatewayNoRoute);
-                out.because = vec![
-                    Step::new(
-                        "gateway",
-                        Mark::Decides,
-                        format!("the server of port {port} has no route, so there is no listener"),
-                    )
-                    .by(gateway.shown.clone(), server.path.clone()),
-                ];
-            }
-            return out;
-        };
-        let mut wire = wire.clone();
-        if wire.tls == Wrapped::InTls && wire.sni.is_empty() && wire.http {
-            wire.sni = wire.host.clone().unwrap_or_default();
-        }
-        let Some(chain) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
-            let reason = if wire.tls == Wrapped::Plain { Reason::TlsModeMismatch } else { Reason::GatewayHostMissing };
-            let mut out = broken(reason, format!("no server on port {port} takes this connection"));
-            out.certainty = Certainty::Exact;
-            return out;
-        };
-        let server = self.server_of(listener, chain);
-        if let Some(mut out) = mismatch(chain, wire.tls) {
-            if let (Some((object, field)), Some(step)) = (server, out.because.first_mut()) {
-                *step = step.clone().by(object, field);
-            }
-            return out;
-        }
-        let ruling = self.authorized(listener, chain, &wire);
-        if let Ruling::Stops(step) = ruling {
-            let mut out = Expected::new(Outcome::Blocked);
-            out.reason = Some(Reason::AuthorizationPolicy);
-            out.response = matches!(chain.action, Action::GatewayRoutes(_)).then_some(403);
-            out.because.extend(server.map(|(object, field)| {
-                Step::new("gateway", Mark::Ok, format!("listens on port {port}")).by(object, field)
-            }));
-            out.because.push(step);
-            return out;
-        }
-        let mut out = match &chain.action {
-            Action::Tcp(clusters) => {
-                let chooser = Chooser { rule: chain.origin.rule, authority: None, http: false, missing: 503, place: 0 };
-                self.weighted(clusters, &wire, chooser)
-            }
-            Action::Routes | Action::OwnRoutes(_) => not_found("no route table"),
-            Action::GatewayRoutes(table) => {
-                if wire.tls != Wrapped::Plain && chain.terminates.is_none()
-                    || (wire.tls == Wrapped::Plain && !wire.http)
-                {
-                    return broken(
-                        Reason::ProtocolMismatch,
-                        format!("the server on port {port} speaks HTTP, and these bytes are none"),
-                    );
-                }
-                let mut guessed = false;
-                if !wire.http {
-                    // what is inside is not known: a client of HTTPS asks for the host that it names in SNI
-                    wire.http = true;
-                    wire.host = (!wire.sni.is_empty()).then(|| wire.sni.clone());
-                    guessed = true;
-                }
-                let host = wire.authority().to_ascii_lowercase();
-                let mut out = match merged.tables[*table as usize].find(&host) {
-                    Some(host) if host.redirects && wire.tls == Wrapped::Plain => answered(301),
-                    Some(host) if host.routes.is_empty() => not_found("the virtual host has no route"),
-                    Some(host) => self.http(host, &wire),
-                    None => {
-                        not_found(format!("no route of this gateway is for the host {}", crate::name::printable(&host)))
-                    }
-                };
-                if guessed && out.certainty == Certainty::Exact {
-                    out.certainty = Certainty::NeedsHost;
-                }
-                out
-            }
-        };
-        apply(ruling, &mut out);
-        if let Some((object, field)) = server {
-            out.because.insert(0, Step::new("gateway", Mark::Ok, format!("listens on port {port}")).by(object, field));
-        }
-        out
-    }
-
-    /// What the AuthorizationPolicies of this gateway say, before any route is looked up.
-    fn authorized(&self, listener: &GatewayListener, chain: &Chain, wire: &Wire<'_>) -> Ruling {
-        if self.proxy.policies.is_empty() {
-            return Ruling::Passes(None);
-        }
-        let index = &self.mesh.index;
-        let from = self.from.map(|p| self.mesh.pod(p));
-        let mode = self.server_id(listener, chain).and_then(|(g, s)| {
-            let server = &index.gateways[g as usize].servers[s as usize];
-            server.tls.map(|t| t.mode)
-        });
-        let identity = match (mode, wire.tls, from) {
-            (Some(TlsMode::IstioMutual), Wrapped::InMeshTls, Some(pod)) => Identity::Of(format!(
-                "spiffe://{}/ns/{}/sa/{}",
-                index.config.trust_domain.replace('@', "."),
-                pod.name.namespace,
-                pod.service_account
-            )),
-            (
-                Some(TlsMode::IstioMutual | TlsMode::Mutual | TlsMode::OptionalMutual),
-                Wrapped::InMeshTls | Wrapped::InTls,
-                _,
-            ) => Identity::Unknown,
-            _ => Identity::None,
-        };
-        let reads_http = matches!(chain.action, Action::GatewayRoutes(_));
-        if reads_http && wire.tls == Wrapped::Plain && !wire.http {
-            // the codec fails before any request reaches a policy
-            return Ruling::Passes(None);
-        }
-        let inspects = listener.chains.list.iter().any(|c| !c.sni.is_empty() || c.terminates.is_some());
-        let authority = wire.http.then(|| wire.authority());
-        let arrival = Arrival {
-            to: wire.to,
-            from: from.and_then(|p| p.ips.first().copied()),
-            identity,
-            sni: if inspects && wire.tls != Wrapped::Plain { &wire.sni } else { "" },
-            http: reads_http.then(|| Request { host: authority.as_deref(), path: wire.path }),
-        };
-        Court { index, arrival: &arrival }.rule(&self.proxy.policies)
-    }
-
-    fn server_id(&self, listener: &GatewayListener, chain: &Chain) -> Option<ServerId> {
-        let place = listener.chains.list.iter().position(|c| std::ptr::eq(c, chain))?;
-        listener.servers.get(place).copied()
-    }
-
-    fn server_of(&self, listener: &GatewayListener, chain: &Chain) -> Option<(ObjectRef, ArcStr)> {
-        let (g, s) = self.server_id(listener, chain)?;
-        let gateway = &self.mesh.index.gateways[g as usize];
-        Some((gateway.shown.clone(), gateway.servers[s as usize].path.clone()))
-    }
-
     /// The upstream that took the connection, and by what.
     fn take(&self, out: &mut Expected, chain: &Chain, bind: Bind, wire: &Wire<'_>) {
         if out.entry.is_some() {
@@ -349,7 +198,7 @@ impl Walk<'_> {
     }
 
     /// Routes of a virtual host, in order.
-    fn http(&self, host: &VirtualHost, wire: &Wire<'_>) -> Expected {
+    pub(crate) fn http(&self, host: &VirtualHost, wire: &Wire<'_>) -> Expected {
         let path = wire.path.unwrap_or("/");
         let mut possible: Vec<&HttpRoute> = Vec::new();
         let mut ended = false;
@@ -433,7 +282,7 @@ impl Walk<'_> {
         out.alternative_outcomes.extend(other.alternative_outcomes);
     }
 
-    fn start_alternatives(out: &mut Expected) {
+    pub(crate) fn start_alternatives(out: &mut Expected) {
         if out.alternatives.is_empty() {
             out.alternatives.extend(out.cluster.clone().or_else(|| out.response.map(|r| r.to_string().into())));
             out.alternative_outcomes.push(out.outcome);
@@ -441,7 +290,7 @@ impl Walk<'_> {
     }
 
     /// The first cluster decides; with weights the others are allowed as well.
-    fn weighted(&self, clusters: &[Weighted], wire: &Wire<'_>, chooser: Chooser<'_>) -> Expected {
+    pub(crate) fn weighted(&self, clusters: &[Weighted], wire: &Wire<'_>, chooser: Chooser<'_>) -> Expected {
         let Some(first) = clusters.first() else {
             return broken(Reason::DestinationMissing, "the route has no destination");
         };
@@ -548,7 +397,13 @@ impl Walk<'_> {
 
     fn no_cluster(&self, cluster: &Cluster, name: ArcStr, missing: Missing, chooser: Chooser<'_>) -> Expected {
         let host = crate::name::printable(&cluster.host);
+        let denied =
+            || chooser.rule.and_then(|r| self.mesh.destination(r, chooser.place)).is_some_and(|(_, r)| r.denied);
         let (reason, says) = match missing {
+            _ if cluster.host.is_empty() && denied() => (
+                Reason::ReferenceDenied,
+                "the backend is of another namespace, where no ReferenceGrant permits the reference".to_owned(),
+            ),
             _ if cluster.host.is_empty() => {
                 (Reason::InvalidBackend, "the backend of the route cannot be used".to_owned())
             }
@@ -566,11 +421,16 @@ impl Walk<'_> {
         let mut out = broken(reason, says);
         out.cluster = Some(name);
         out.response = chooser.http.then_some(chooser.missing);
-        if let Some(rule) = chooser.rule {
-            let (object, field) = self.mesh.destination_field(rule, chooser.place);
-            if let Some(step) = out.because.first_mut() {
-                *step = step.clone().by(object, field);
+        let place = match (chooser.rule, missing) {
+            (Some(rule), _) => Some(self.mesh.destination_field(rule, chooser.place)),
+            (None, Missing::Port(id) | Missing::Subset(id) | Missing::Names(id)) => {
+                // another entry of this host stands for it in this proxy's clusters
+                Some((self.mesh.index.registry.get(id).object.clone(), ".spec.ports".into()))
             }
+            (None, Missing::Host) => None,
+        };
+        if let (Some((object, field)), Some(step)) = (place, out.because.first_mut()) {
+            *step = step.clone().by(object, field);
         }
         out
     }
@@ -578,9 +438,17 @@ impl Walk<'_> {
     fn reached(&self, known: &Known<'_>, wire: &Wire<'_>, chooser: Chooser<'_>) -> Expected {
         let upstream = known.upstream;
         let empty = matches!(&known.dial, Dial::Endpoints(list) if list.is_empty());
-        if !upstream.kubernetes {
+        if !upstream.kubernetes || upstream.external {
             if empty {
                 let mut out = broken(Reason::NoEndpoints, format!("{} has no endpoint for this proxy", upstream.host));
+                let field = match (upstream.resolution, &upstream.selector) {
+                    (Resolution::Passthrough, _) => ".spec.resolution",
+                    (_, Some(_)) => ".spec.workloadSelector",
+                    _ => ".spec.endpoints",
+                };
+                if let Some(step) = out.because.first_mut() {
+                    *step = step.clone().by(upstream.object.clone(), field);
+                }
                 out.response = chooser.http.then_some(503);
                 return out;
             }
@@ -592,6 +460,9 @@ impl Walk<'_> {
         if pods.is_empty() {
             if empty {
                 let mut out = broken(Reason::NoEndpoints, format!("the Service {} has no endpoint", upstream.host));
+                if let Some(step) = out.because.first_mut() {
+                    *step = step.clone().by(upstream.object.clone(), ".spec.selector");
+                }
                 out.response = chooser.http.then_some(503);
                 return out;
             }
@@ -603,6 +474,9 @@ impl Walk<'_> {
         if empty {
             let mut out =
                 broken(Reason::GatewayNoEndpoints, format!("the gateway's Service {service} has no endpoint"));
+            if let Some(step) = out.because.first_mut() {
+                *step = step.clone().by(upstream.object.clone(), ".spec.selector");
+            }
             out.gateway = Some(service);
             out.response = chooser.http.then_some(503);
             return out;
@@ -708,51 +582,7 @@ fn next(known: &Known<'_>, wire: &Wire<'_>) -> Next {
     }
 }
 
-/// What a policy leaves open, and what it permits.
-fn apply(ruling: Ruling, out: &mut Expected) {
-    match ruling {
-        Ruling::Passes(step) => {
-            let place = usize::from(!out.because.is_empty() && out.because[0].claim == "gateway");
-            if let Some(step) = step {
-                out.because.insert(place, step);
-            }
-        }
-        Ruling::Stops(_) => {}
-        Ruling::Open(step, certainty) => {
-            Walk::start_alternatives(out);
-            out.alternative_outcomes.push(Outcome::Blocked);
-            out.alternatives.push("403".into());
-            out.certainty = certainty;
-            out.reasons.push(Reason::AuthorizationPolicy);
-            out.because.push(step);
-        }
-        Ruling::Asks(step) => {
-            Walk::start_alternatives(out);
-            out.alternative_outcomes.push(Outcome::Blocked);
-            out.outcome = Outcome::Unknown;
-            out.reason = Some(Reason::AuthorizationPolicy);
-            out.because.push(step);
-        }
-    }
-}
-
-/// TLS on one side and not on the other.
-fn mismatch(chain: &Chain, tls: Wrapped) -> Option<Expected> {
-    let terminates = chain.terminates?;
-    let says = match (terminates, tls) {
-        (_, Wrapped::Plain) => "the server expects TLS, and the connection is plaintext",
-        (Termination::IstioMutual, Wrapped::InTls) => {
-            "the server expects mTLS of the mesh, and the connection is other TLS"
-        }
-        (Termination::Tls, Wrapped::InMeshTls) => {
-            "the server has a certificate of its own, and the connection is mTLS of the mesh"
-        }
-        _ => return None,
-    };
-    Some(broken(Reason::TlsModeMismatch, says))
-}
-
-fn broken(reason: Reason, says: impl Into<String>) -> Expected {
+pub(crate) fn broken(reason: Reason, says: impl Into<String>) -> Expected {
     let mut out = Expected::new(Outcome::Broken);
     out.reason = Some(reason);
     let claim = match reason.group() {
@@ -764,13 +594,13 @@ fn broken(reason: Reason, says: impl Into<String>) -> Expected {
     out
 }
 
-fn not_found(says: impl Into<String>) -> Expected {
+pub(crate) fn not_found(says: impl Into<String>) -> Expected {
     let mut out = broken(Reason::GatewayNoRoute, says);
     out.response = Some(404);
     out
 }
 
-fn answered(code: u16) -> Expected {
+pub(crate) fn answered(code: u16) -> Expected {
     let mut out = Expected::new(Outcome::Answered);
     out.response = Some(code);
     out.because.push(Step::new("route", Mark::Decides, format!("the proxy answers {code} itself")));

@@ -98,6 +98,7 @@ impl<'a> Merging<'a> {
 
     /// All servers of the Gateways that apply, oldest Gateway first (`mergeGateways`).
     fn run(&mut self, namespace: &ArcStr) {
+        let mut applying: Vec<(u32, &Gateway, Vec<&TargetPort>)> = Vec::new();
         for (g, gateway) in (0u32..).zip(&self.index.gateways) {
             if self.index.rules.scope_gateways && gateway.meta.namespace() != namespace {
                 continue;
@@ -111,6 +112,20 @@ impl<'a> Merging<'a> {
                 self.pod.targets.iter().collect()
             };
             if gateway.services.is_some() && targets.is_empty() {
+                continue;
+            }
+            applying.push((g, gateway, targets));
+        }
+        let managed: Vec<&ArcStr> = applying
+            .iter()
+            .filter(|(_, gateway, _)| gateway.managed && self.index.rules.strict_gateways)
+            .map(|(_, gateway, _)| gateway.meta.namespace())
+            .collect();
+        for (g, gateway, targets) in applying {
+            let foreign = gateway.services.is_none() && !managed.contains(&gateway.meta.namespace());
+            if foreign && !managed.is_empty() {
+                let why = "a managed Gateway has these pods, and takes no Gateway of another namespace beside it";
+                self.skipped.extend((0..gateway.servers.len() as u32).map(|s| ((g, s), why)));
                 continue;
             }
             for s in 0..gateway.servers.len() as u32 {
@@ -497,7 +512,7 @@ fn sni_hosts(server: &Server) -> Vec<ArcStr> {
 }
 
 /// Some host of the server overlaps with one of the VirtualService (`pickMatchingGatewayHosts`).
-fn hosts_fit(server: &Server, namespace: &str, hosts: &[ArcStr]) -> bool {
+pub(crate) fn hosts_fit(server: &Server, namespace: &str, hosts: &[ArcStr]) -> bool {
     server.hosts.iter().any(|server_host| {
         let name = match server_host.split_once('/') {
             Some((ns, _)) if ns != namespace => return false,

@@ -14,8 +14,8 @@ use crate::mesh::object::kube::Node;
 use crate::mesh::object::policy::{EnvoyFilter, PeerAuthentication};
 use crate::mesh::object::read::{At, Labels, Note};
 use crate::mesh::object::{
-    DestinationRule, EndpointSlice, Gateway, MeshConfig, Meta, Namespace, PodSpec, Service, ServiceEntry, Sidecar,
-    VirtualService, WorkloadEntry,
+    DestinationRule, EndpointSlice, Gateway, MeshConfig, Meta, Namespace, PodSpec, Resolution, Service, ServiceEntry,
+    Sidecar, VirtualService, WorkloadEntry,
 };
 use crate::mesh::options::{IstioVersion, MeshOptions, Rules};
 use crate::mesh::registry::{Registry, Sources};
@@ -269,10 +269,11 @@ impl Index {
             .unwrap_or(IstioVersion::NEWEST)
             .min(IstioVersion::NEWEST);
         let rules = options.rules(version);
-        let config = objects.config.take().unwrap_or_default();
+        let mut config = objects.config.take().unwrap_or_default();
+        config.restrict(&rules);
         let namespaces: FxHashMap<ArcStr, Labels> =
             objects.namespaces.iter().map(|n| (n.meta.name().clone(), n.meta.labels.clone())).collect();
-        let hidden = hide(&mut objects, &config, &namespaces);
+        let hidden = hide(&mut objects, &config, &namespaces, &rules);
         gatewayapi::translate(&mut objects, &namespaces);
         let registry = Registry::new(&Sources {
             entries: &objects.entries,
@@ -373,7 +374,12 @@ fn detect(pods: &[PodSpec]) -> Option<IstioVersion> {
 
 /// Takes out what istiod does not read: namespaces outside of its discovery selectors, and objects of a revision that no proxy
 /// is attached to.
-fn hide(objects: &mut Objects, config: &MeshConfig, namespaces: &FxHashMap<ArcStr, Labels>) -> Vec<Hidden> {
+fn hide(
+    objects: &mut Objects,
+    config: &MeshConfig,
+    namespaces: &FxHashMap<ArcStr, Labels>,
+    rules: &Rules,
+) -> Vec<Hidden> {
     let none = Labels::new();
     let selected = |namespace: &ArcStr| {
         let labels = namespaces.get(namespace).unwrap_or(&none);
@@ -388,10 +394,15 @@ fn hide(objects: &mut Objects, config: &MeshConfig, namespaces: &FxHashMap<ArcSt
     };
     let reads = |meta: &Meta| selected(meta.namespace()) && of_revision(meta);
     let mut hidden = Vec::new();
-    let (kept, out): (Vec<_>, Vec<_>) = std::mem::take(&mut objects.entries).into_iter().partition(|e| reads(&e.meta));
+    let (kept, out): (Vec<_>, Vec<_>) = std::mem::take(&mut objects.entries)
+        .into_iter()
+        .partition(|e| reads(&e.meta) && (rules.dynamic_dns || e.resolution != Resolution::DynamicDns));
     objects.entries = kept;
     for entry in out {
-        let by = if selected(entry.meta.namespace()) {
+        let by = if reads(&entry.meta) {
+            let says = "sidecars know resolution DYNAMIC_DNS since release 1.30".to_owned();
+            (entry.meta.object.clone(), ".spec.resolution".into(), says)
+        } else if selected(entry.meta.namespace()) {
             let revision = entry.meta.label("istio.io/rev").cloned().unwrap_or_default();
             let says = format!("the entry is for revision {revision}, to which no proxy is attached");
             (entry.meta.object.clone(), ".metadata.labels[\"istio.io/rev\"]".into(), says)

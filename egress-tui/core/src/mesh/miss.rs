@@ -64,6 +64,15 @@ impl Mesh {
         let port = near.call.to.port();
         let registry = &self.index.registry;
         let mut list: SmallVec<[Protocol; 2]> = SmallVec::new();
+        if let Some(entry) = &out.entry {
+            // the one that took it tells; namesakes may declare the port otherwise
+            let own = registry.of_host.get(&entry.host).into_iter().flatten().map(|id| registry.get(*id));
+            let own = own.filter(|u| u.object == entry.object).find_map(|u| u.port(port));
+            if let Some(own) = own {
+                list.push(own.protocol);
+                return list;
+            }
+        }
         let entry = out.entry.as_ref().and_then(|e| registry.of_host.get(&e.host));
         for id in near.registered.iter().chain(entry.into_iter().flatten()) {
             if let Some(port) = registry.get(*id).port(port)

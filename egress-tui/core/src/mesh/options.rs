@@ -1,4 +1,7 @@
 //! Which Istio is meant: behaviour that differs between releases, as data, and istiod's feature switches.
+//!
+//! Native sidecars (`ENABLE_NATIVE_SIDECARS`, chosen by istiod since 1.27) are no row here: the pod's spec shows where its proxy
+//! stands, whatever release put it there.
 
 use std::fmt;
 use std::str::FromStr;
@@ -95,21 +98,25 @@ macro_rules! rules {
 rules! {
     releases {
         // field, minor release since which it holds
-        host_exclusion 31 "`~namespace/host` in a Sidecar excludes.";
-        dynamic_dns 30 "Entries with resolution DYNAMIC_DNS work in sidecars.";
+        host_exclusion 31 "`~namespace/host` in a Sidecar excludes (`model/sidecar.go`); before, `~/*` imports nothing and the rest matches nothing.";
+        dynamic_dns 30 "Entries with resolution DYNAMIC_DNS work in sidecars (release note of 1.30); before, only waypoints have them.";
+        dynamic_policy 31 "outboundTrafficPolicy ALLOW_ANY_DYNAMIC_DNS exists (release note of 1.31); before, istiod refuses the word and the default stays.";
+        entry_visibility 31 "meshConfig.serviceEntryVisibility exists (release note of 1.31); before, it is an unknown field.";
+        ambient_dns_capture 25 "DNS queries of ambient pods are answered by ztunnel by default (cni `ambient.dnsCapture`).";
     }
     switches {
         // field, istiod's variable, minor release since which the default holds, that default
-        ip_autoallocate "PILOT_ENABLE_IP_AUTOALLOCATE" 25 true "Addresses of `status.addresses` are used (by proxies with DNS capture).";
-        unified_scope "PILOT_UNIFIED_SIDECAR_SCOPE" 24 true "Of one hostname in several namespaces, Services win over entries.";
-        pick_best_namespace "PILOT_SIDECAR_PICK_BEST_SERVICE_NAMESPACE" 30 true "Destinations of VirtualServices come from the best namespace, not the first by name.";
-        external_name_alias "ENABLE_EXTERNAL_NAME_ALIAS" 21 true "ExternalName Services are aliases.";
-        merge_rules_by_export "ENABLE_ENHANCED_DESTINATIONRULE_MERGE" 18 true "DestinationRules of one host merge only where their exportTo are equal.";
-        scope_gateways "PILOT_SCOPE_GATEWAY_TO_NAMESPACE" 0 false "A Gateway applies to pods of its own namespace only.";
-        filter_gateway_clusters "PILOT_FILTER_GATEWAY_CLUSTER_CONFIG" 0 false "A gateway knows only the destinations of its routes.";
-        selector_policies_on_kube_gateways "ENABLE_SELECTOR_BASED_K8S_GATEWAY_POLICY" 0 true "AuthorizationPolicies and EnvoyFilters with a selector apply to Gateway API gateways too.";
-        several_authorizers "PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS" 0 false "A workload may have CUSTOM policies of several authorizers.";
-        absolute_names "PILOT_ENABLE_ABSOLUTE_FQDN_VHOST_DOMAIN" 26 true "Hosts match with a dot at the end as well.";
+        ip_autoallocate "PILOT_ENABLE_IP_AUTOALLOCATE" 25 true "Addresses of `status.addresses` are used, by proxies with DNS capture (`model/service.go`); off by default in 1.23 and 1.24.";
+        unified_scope "PILOT_UNIFIED_SIDECAR_SCOPE" 24 true "Of one hostname in several namespaces, Services win over entries (`model/sidecar.go`).";
+        pick_best_namespace "PILOT_SIDECAR_PICK_BEST_SERVICE_NAMESPACE" 30 true "Destinations of VirtualServices come from the best namespace, not the first by name (`model/sidecar.go`).";
+        external_name_alias "ENABLE_EXTERNAL_NAME_ALIAS" 21 true "ExternalName Services are aliases (`kube/conversion.go`); before, each is a host of its own that is resolved to its name.";
+        merge_rules_by_export "ENABLE_ENHANCED_DESTINATIONRULE_MERGE" 18 true "DestinationRules of one host merge only where their exportTo are equal (`model/destination_rule.go`).";
+        scope_gateways "PILOT_SCOPE_GATEWAY_TO_NAMESPACE" 0 false "A Gateway applies to pods of its own namespace only (`model/push_context.go`).";
+        strict_gateways "PILOT_ENABLE_STRICT_GATEWAY_MERGING" 31 true "Pods of a managed Gateway API gateway take no Gateway of another namespace (`filterStrictGatewayMerging`).";
+        filter_gateway_clusters "PILOT_FILTER_GATEWAY_CLUSTER_CONFIG" 0 false "A gateway knows only the destinations of its routes: no route leads elsewhere, so no answer depends on it.";
+        selector_policies_on_kube_gateways "ENABLE_SELECTOR_BASED_K8S_GATEWAY_POLICY" 0 true "AuthorizationPolicies and EnvoyFilters with a selector apply to Gateway API gateways too (`model/policyattachment.go`).";
+        several_authorizers "PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS" 0 false "A workload may have CUSTOM policies of several authorizers (`authz/builder`).";
+        absolute_names "PILOT_ENABLE_ABSOLUTE_FQDN_VHOST_DOMAIN" 26 true "Hosts match with a dot at the end as well (`core/httproute.go`).";
     }
 }
 

@@ -41,9 +41,14 @@ pub(crate) struct PodRecord {
 pub(crate) fn read(index: &Index, spec: &PodSpec) -> (Pod, PodRecord) {
     let metadata = metadata(index, spec);
     let is_true = |key: &str| label(&metadata, key).is_some_and(|v| v == "true");
-    let dns_capture = is_true("ISTIO_META_DNS_CAPTURE");
-    let auto = index.rules.ip_autoallocate || is_true("ISTIO_META_DNS_AUTO_ALLOCATE");
     let proxy = kind(spec);
+    let dns_capture = match spec.annotation("ambient.istio.io/dns-capture").map(ArcStr::as_str) {
+        _ if proxy != ProxyKind::Ambient => is_true("ISTIO_META_DNS_CAPTURE"),
+        Some("true") => true,
+        Some("false") => false,
+        _ => index.rules.ambient_dns_capture,
+    };
+    let auto = index.rules.ip_autoallocate || is_true("ISTIO_META_DNS_AUTO_ALLOCATE");
     let pod = Pod {
         name: NamespacedName::new(spec.meta.namespace().clone(), spec.meta.name().clone()),
         uid: spec.uid.clone(),

@@ -6,7 +6,7 @@ use crate::mesh::host;
 use crate::mesh::index::Index;
 use crate::mesh::object::ServiceEntry;
 use crate::mesh::proxy::{Proxy, Role};
-use crate::mesh::registry::{Address, Upstream, UpstreamId};
+use crate::mesh::registry::{Address, Upstream, UpstreamId, Visibility};
 use crate::mesh::{Mesh, Miss, Registration};
 use crate::verdict::Reason;
 
@@ -125,7 +125,12 @@ fn other_port(upstream: &Upstream, port: u16) -> Miss {
 fn hides(index: &Index, proxy: &Proxy, upstream: &Upstream) -> Option<Miss> {
     let namespace = proxy.namespace();
     if !upstream.visibility.includes(namespace) {
+        let capped = upstream.declared_export.as_deref().unwrap_or(&index.config.service_export);
+        let capped = Visibility::new(capped, &upstream.namespace).includes(namespace);
         let (object, field) = match &upstream.declared_export {
+            _ if capped && let Some(object) = &index.config.object => {
+                (object.clone(), ".data.mesh.serviceEntryVisibility")
+            }
             Some(_) if upstream.kubernetes => {
                 (upstream.object.clone(), ".metadata.annotations[\"networking.istio.io/exportTo\"]")
             }

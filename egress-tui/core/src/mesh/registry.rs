@@ -266,6 +266,7 @@ impl Registry {
 fn of_service(service: &Service, sources: &Sources<'_>) -> Upstream {
     let meta = &service.meta;
     let external = service.kind == ServiceType::ExternalName;
+    let alias = external && sources.rules.external_name_alias;
     let declared = service.export_to.clone();
     Upstream {
         host: host::service_host(meta.name(), meta.namespace()),
@@ -289,8 +290,10 @@ fn of_service(service: &Service, sources: &Sources<'_>) -> Upstream {
                 index,
             })
             .collect(),
-        resolution: if external {
+        resolution: if alias {
             Resolution::Alias
+        } else if external {
+            Resolution::Dns
         } else if service.headless {
             Resolution::Passthrough
         } else {
@@ -301,7 +304,7 @@ fn of_service(service: &Service, sources: &Sources<'_>) -> Upstream {
         selector: Some(service.selector.clone()),
         visibility: Visibility::new(declared.as_deref().unwrap_or(&sources.config.service_export), meta.namespace()),
         declared_export: declared,
-        external_name: external.then(|| service.external_name.clone()),
+        external_name: alias.then(|| service.external_name.clone()),
         aliases: Vec::new(),
     }
 }
@@ -437,6 +440,18 @@ fn endpoints(sources: &Sources<'_>) -> FxHashMap<(ArcStr, ArcStr), Vec<Reach>> {
     for service in sources.services {
         let meta = &service.meta;
         let key = (meta.namespace().clone(), host::service_host(meta.name(), meta.namespace()));
+        if service.kind == ServiceType::ExternalName && !sources.rules.external_name_alias {
+            let named = |p: &object::kube::ServicePort| Reach {
+                address: ReachAddress::Name(service.external_name.clone()),
+                port: p.number,
+                port_name: p.name.clone(),
+                labels: Vec::new(),
+                mtls: false,
+                ready: true,
+            };
+            out.insert(key, service.ports.iter().map(named).collect());
+            continue;
+        }
         let list = match of_service.get(&(meta.namespace().as_str(), meta.name().as_str())) {
             Some(slices) => slices.iter().flat_map(|s| of_slice(s, &pods)).collect(),
             // no slice at all: the objects were written by hand, so the pods that the selector names are the endpoints

@@ -245,7 +245,10 @@ fn taken(q: &Question<'_>) -> Judgement {
         Outcome::Blocked => {
             let reason = e.reason.unwrap_or_else(|| registration_reason(e));
             draft.also(Some(Reason::RegistryOnly));
-            let (source, says) = draft.last_source("policy", "outboundTrafficPolicy stopped it");
+            let (source, mut says) = draft.last_source("policy", "outboundTrafficPolicy stopped it");
+            if let Some(miss) = e.misses.iter().find(|m| m.reason == reason) {
+                says = format!("{says}: {}", miss.says);
+            }
             draft.decide(Verdict::Blocked, reason, source, says)
         }
         Outcome::Broken => broken(e, draft),
@@ -261,18 +264,21 @@ fn taken(q: &Question<'_>) -> Judgement {
 
 fn broken(e: &Expected, draft: Draft) -> Judgement {
     let reason = e.reason.unwrap_or(Reason::DestinationMissing);
-    let (source, says) = draft.last_source("", "the configuration leads nowhere");
+    let (source, says) = draft.end("the configuration leads nowhere");
     draft.decide(Verdict::Broken, reason, source.or_else(|| e.routed.clone()), says)
 }
 
 /// Line 3, at a gateway.
 fn stopped_at_gateway(leg: &Expected, draft: Draft, routed: Option<(ObjectRef, arcstr::ArcStr)>) -> Judgement {
-    let (verdict, claim, otherwise) = match leg.outcome {
-        Outcome::Blocked => (Verdict::Blocked, "policy", Reason::AuthorizationPolicy),
-        Outcome::Unknown => (Verdict::Unknown, "policy", Reason::EvidenceMissing),
-        _ => (Verdict::Broken, "", Reason::GatewayNoRoute),
+    let (verdict, otherwise) = match leg.outcome {
+        Outcome::Blocked => (Verdict::Blocked, Reason::AuthorizationPolicy),
+        Outcome::Unknown => (Verdict::Unknown, Reason::EvidenceMissing),
+        _ => (Verdict::Broken, Reason::GatewayNoRoute),
     };
-    let (source, says) = draft.last_source(claim, "the gateway leads nowhere");
+    let (source, says) = match verdict {
+        Verdict::Broken => draft.end("the gateway leads nowhere"),
+        _ => draft.last_source("policy", "a policy of the gateway stops it"),
+    };
     draft.decide(verdict, leg.reason.unwrap_or(otherwise), source.or(routed), says)
 }
 
@@ -575,6 +581,16 @@ impl Draft {
             Some(step) => (step.object.clone().zip(step.field.clone()), step.says.clone()),
             None => (None, otherwise.to_owned()),
         }
+    }
+
+    /// What the step that ended the way says, with its object, else the nearest one before it.
+    fn end(&self, otherwise: &str) -> (Option<(ObjectRef, arcstr::ArcStr)>, String) {
+        let Some(place) = self.chain.iter().rposition(|step| step.mark == Mark::Decides) else {
+            return self.last_source("", otherwise);
+        };
+        let before = self.chain[..=place].iter().rev().filter(|step| step.mark != Mark::Miss);
+        let source = before.into_iter().find_map(|step| step.object.clone().zip(step.field.clone()));
+        (source, self.chain[place].says.clone())
     }
 
     fn decide(

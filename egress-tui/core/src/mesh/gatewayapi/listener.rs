@@ -87,14 +87,18 @@ impl KubeGateway {
         })
     }
 
-    /// Hosts of the Services that front its pods (`extractGatewayServices`).
-    fn services(&self) -> Vec<ArcStr> {
-        let managed = match self.addresses.as_slice() {
+    /// istiod makes its deployment (`gatewaycommon.IsManaged`).
+    fn is_managed(&self) -> bool {
+        match self.addresses.as_slice() {
             [] => true,
             [(kind, _)] => kind.as_ref().is_none_or(|k| k == "IPAddress"),
             _ => false,
-        };
-        if managed {
+        }
+    }
+
+    /// Hosts of the Services that front its pods (`extractGatewayServices`).
+    fn services(&self) -> Vec<ArcStr> {
+        if self.is_managed() {
             let name =
                 self.name_override.clone().unwrap_or_else(|| format!("{}-{}", self.meta.name(), self.class).into());
             return vec![host::service_host(&name, self.meta.namespace())];
@@ -202,6 +206,7 @@ pub(crate) fn translate(api: &Objects, namespaces: &FxHashMap<ArcStr, Labels>) -
                     tls: listener.tls,
                 }],
                 services: Some((namespace.clone(), services.clone())),
+                managed: gateway.is_managed(),
             });
         }
     }

@@ -469,11 +469,13 @@ impl<'a> Translation<'a> {
             weight: 0,
             authority: backend.authority.clone(),
             path: backend.path.clone(),
+            denied: false,
         };
         let foreign = backend.namespace.as_ref().filter(|ns| *ns != own);
         if let Some(namespace) = foreign.filter(|_| grants)
             && !self.granted(route, backend, namespace)
         {
+            out.denied = true;
             return Ok(out);
         }
         let namespace = backend.namespace.as_ref().unwrap_or(own);
@@ -518,6 +520,7 @@ impl<'a> Translation<'a> {
                     weight: 0,
                     authority: None,
                     path: rule.path.clone(),
+                    denied: false,
                 };
                 out.push(L4Rule { at, matches: Vec::new(), routes: vec![nowhere] });
                 continue;

@@ -192,6 +192,8 @@ pub(crate) struct Gateway {
     pub(crate) servers: Vec<Server>,
     /// For a Gateway of the Gateway API: the hosts of the Services whose pods it is for, and their namespace.
     pub(crate) services: Option<(ArcStr, Vec<ArcStr>)>,
+    /// Of the Gateway API, with a deployment that istiod makes.
+    pub(crate) managed: bool,
 }
 
 impl Gateway {
@@ -202,6 +204,7 @@ impl Gateway {
             selector: s.key("selector", |l| l.is_present().then(|| l.labels())),
             servers: s.key("servers", |l| l.each(|server| Self::server(&server, &namespace))),
             services: None,
+            managed: false,
             shown: meta.object.clone(),
             meta,
         })

@@ -9,6 +9,7 @@ use crate::id::ObjectRef;
 use crate::manifest;
 use crate::mesh::object::read::{At, Labels, Note, selects};
 use crate::mesh::object::{OutboundPolicy, PolicyMode};
+use crate::mesh::options::Rules;
 
 /// A label selector as Kubernetes writes it.
 #[derive(Debug, Clone, Default)]
@@ -119,6 +120,14 @@ impl MeshConfig {
             inner.into_inner().into_iter().map(|n| Note { field: format!(".data.mesh{}", n.field).into(), ..n });
         notes.borrow_mut().extend(prefixed);
         config
+    }
+
+    /// Takes out what a release does not know.
+    pub(crate) fn restrict(&mut self, rules: &Rules) {
+        if !rules.dynamic_policy && self.policy.mode == PolicyMode::AllowAnyDynamicDns {
+            self.policy.mode = PolicyMode::AllowAny;
+        }
+        self.visibility_for_sidecars &= rules.entry_visibility;
     }
 
     /// A message that is present replaces the default one as a whole (`mesh.ApplyMeshConfig`).

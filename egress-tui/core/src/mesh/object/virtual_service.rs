@@ -91,6 +91,8 @@ pub(crate) struct Route {
     pub(crate) authority: Option<ArcStr>,
     /// Path of the destination.
     pub(crate) path: ArcStr,
+    /// A backend of another namespace, to which no ReferenceGrant permits the reference.
+    pub(crate) denied: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -321,6 +323,7 @@ fn route(at: &At<'_>, ns: &str) -> Route {
             weight,
             authority,
             path: d.path().into(),
+            denied: false,
         }
     })
 }
