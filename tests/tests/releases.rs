@@ -196,12 +196,12 @@ spec: {hosts: [www.example.com], ports: [{number: 80, name: http, protocol: HTTP
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: a, namespace: default, creationTimestamp: '2024-01-01T00:00:00Z'}
-spec: {host: www.example.com, exportTo: ['*']}
+spec: {host: www.example.com, exportTo: ['*'], subsets: [{name: v2}]}
 ---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: b, namespace: default, creationTimestamp: '2024-01-02T00:00:00Z'}
-spec: {host: www.example.com, exportTo: ['other', '.'], subsets: [{name: v2}]}
+spec: {host: www.example.com, exportTo: ['other', '.']}
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
