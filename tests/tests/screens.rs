@@ -13,13 +13,14 @@ use egress_tui::tui::svg;
 
 const SIZES: [(u16, u16); 3] = [(120, 35), (80, 24), (40, 12)];
 
-/// A screen of a world, reached by typing keys; Enter is written `\n`, Esc `\x1b`.
+/// A screen of a world, reached by typing keys; Enter is written `\n`, Esc `\x1b`, Tab `\t`.
 fn screen(world: World, size: (u16, u16), theme: Theme, ascii: bool, keys: &str) -> Dashboard {
     let mut dashboard = Dashboard::new(world, size, theme, ascii);
     dashboard.draw();
     for c in keys.chars() {
         dashboard.key(match c {
             '\n' => KeyCode::Enter,
+            '\t' => KeyCode::Tab,
             '\x1b' => KeyCode::Esc,
             c => KeyCode::Char(c),
         });
@@ -110,6 +111,36 @@ fn help_of_the_explain_pane() {
 #[test]
 fn sort_menu() {
     snapshot("sort-menu", &worlds::dwh_world(), "sjj");
+}
+
+#[test]
+fn a_filter_is_typed() {
+    snapshot("filter", &worlds::dwh_world(), "/class:bypass workload:etl");
+}
+
+#[test]
+fn a_filter_with_a_mistake() {
+    snapshot("filter-mistake", &worlds::dwh_world(), "/class:bypass verdcit:bypass");
+}
+
+#[test]
+fn a_filter_is_completed() {
+    snapshot("filter-complete", &worlds::dwh_world(), "/class:un\t");
+}
+
+#[test]
+fn a_filter_in_force() {
+    snapshot("filter-kept", &worlds::dwh_world(), "/class:bypass -workload:etl\n");
+}
+
+#[test]
+fn copy_menu() {
+    snapshot("copy-menu", &worlds::dwh_world(), "cj");
+}
+
+#[test]
+fn export_menu() {
+    snapshot("export-menu", &worlds::dwh_world(), "e");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use egress_core::filter::complete::{Completion, complete};
-use egress_core::filter::{Filter, FilterError, LONGEST};
+use egress_core::filter::{Field, Filter, FilterError, LONGEST};
 use egress_core::world::World;
 use tui_input::{Input, InputRequest};
 
@@ -95,6 +95,21 @@ impl Prompt {
         change
     }
 
+    /// The typing is over: what stands there is meant as it stands. `None`: there is a mistake in it.
+    pub fn finish(&self) -> Option<Change> {
+        match self.text().trim() {
+            "" => Some(Change::Filter(None)),
+            text => self.parse(text).ok().map(|filter| Change::Filter(Some(filter))),
+        }
+    }
+
+    /// The last word could become `field:`.
+    fn names_a_field(&self) -> bool {
+        let text = self.text();
+        let word = text[before_word(text, text.len()).len()..].trim_start_matches([' ', '-', '!', '(']);
+        !word.is_empty() && Field::ALL.iter().any(|field| field.name().starts_with(word))
+    }
+
     fn parse(&self, text: &str) -> Result<Filter, FilterError> {
         let saved = |name: &str| self.saved.iter().find(|(n, _)| n == name).map(|(_, text)| text.clone());
         Filter::parse_with(text, &saved)
@@ -105,14 +120,17 @@ impl Prompt {
             self.error = None;
             return Change::Filter(None);
         }
-        match self.parse(self.text()) {
+        // The beginning of a field's name is not yet a word to look for.
+        let text = if self.names_a_field() { before_word(self.text(), self.text().len()) } else { self.text() };
+        match self.parse(text) {
+            Ok(_) if text.is_empty() => Change::Filter(self.before.clone()),
             Ok(filter) => {
                 self.error = None;
                 Change::Filter(Some(filter))
             }
             Err(error) => {
                 // What stands before the mistake goes on; a word that became a wrong field is no search for that word.
-                let valid = self.text()[..error.span.start].trim_end();
+                let valid = before_word(self.text(), error.span.start);
                 let change = match self.parse(valid) {
                     Ok(_) if valid.is_empty() => Change::Filter(self.before.clone()),
                     Ok(filter) => Change::Filter(Some(filter)),
@@ -123,4 +141,10 @@ impl Prompt {
             }
         }
     }
+}
+
+/// What stands before the word that holds this byte.
+fn before_word(text: &str, at: usize) -> &str {
+    let ends = |c: char| c.is_whitespace() || matches!(c, '(' | '|');
+    text[..at].rfind(ends).map_or("", |end| text[..end].trim_end_matches([' ', '(', '|', '-', '!']))
 }

@@ -301,8 +301,9 @@ fn open(ui: &mut Ui, world: &Arc<World>) -> Option<Effect> {
         return choose(ui, world, menu, row);
     }
     if let Some(prompt) = ui.prompt.take() {
-        if prompt.error.is_some() {
-            ui.say("the mistake was left out: the last valid filter stays");
+        match prompt.finish() {
+            Some(change) => narrow(ui, change),
+            None => ui.say("the mistake was left out: the last valid filter stays"),
         }
         return None;
     }

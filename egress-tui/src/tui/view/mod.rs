@@ -116,7 +116,14 @@ pub fn draw(page: &Page, ui: &Ui, look: &Look, area: Rect, buffer: &mut Buffer) 
             }
             let mut last = Pen::new(buffer, look, plan.why);
             match &ui.prompt {
-                Some(prompt) => prompt::draw(&mut last, prompt, page),
+                Some(prompt) => {
+                    prompt::draw(&mut last, prompt, page);
+                    if let (Some(error), 1) = (&prompt.error, plan.why.height) {
+                        let mut line = Pen::new(buffer, look, plan.footer);
+                        line.clear();
+                        line.text(1, 0, line.width().saturating_sub(2), &prompt::says(error), look.palette.warn);
+                    }
+                }
                 None => footer::draw_why(&mut last, page),
             }
         }

@@ -1,10 +1,19 @@
 //! The filter while it is typed: text with cursor, how many rows it finds, and what is wrong or could come next.
 
+use egress_core::filter::FilterError;
 use egress_core::query::Page;
 
 use crate::tui::figure;
 use crate::tui::pen::{self, Pen};
 use crate::tui::prompt::Prompt;
+
+/// What is wrong, and what was probably meant.
+pub fn says(error: &FilterError) -> String {
+    match &error.proposal {
+        Some(proposal) => format!("{}: {proposal}", error.message),
+        None => error.message.clone(),
+    }
+}
 
 /// Draws it where the `why` lines are.
 pub fn draw(pen: &mut Pen<'_>, prompt: &Prompt, page: &Page) {
@@ -33,13 +42,12 @@ pub fn draw(pen: &mut Pen<'_>, prompt: &Prompt, page: &Page) {
         return;
     }
     let y = pen.height() - 1;
-    if let Some(error) = &prompt.error {
+    // Proposals were asked for: they tell what a half word could become.
+    let proposed = prompt.found.as_ref().is_some_and(|found| !found.proposals.is_empty());
+    if let Some(error) = prompt.error.as_ref().filter(|_| !proposed) {
         let start = 3 + text.get(hidden..error.span.start).map_or(0, |t| pen::cells(t, look)) as u16;
         let wrong = text.get(error.span.start.max(hidden)..error.span.end).map_or(0, |t| pen::cells(t, look)).max(1);
-        let mut says = error.message.clone();
-        if let Some(proposal) = &error.proposal {
-            says = format!("{says}: {proposal}");
-        }
+        let says = says(error);
         let carets = "^".repeat(wrong.min(usize::from(room)));
         let length = pen::cells(&says, look) as u16;
         let behind = start + carets.len() as u16 + 1;
