@@ -2,6 +2,7 @@
 //! user's file, that over the system's file.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ pub fn apply(command: &Command, arguments: Vec<OsString>, given: Option<&Path>) 
     // A mistake of the command line is told when it is parsed for good.
     let Ok(matches) = command.clone().try_get_matches_from(&out.arguments) else { return Ok(out) };
     let mut known: Vec<String> = Vec::new();
-    for file in files(given)? {
+    for file in files(given) {
         let table = read(&file)?;
         for (key, value) in &table {
             if key == FILTERS {
@@ -136,14 +137,14 @@ fn texts(value: &Value) -> anyhow::Result<Vec<String>> {
 }
 
 /// Files that apply, the strongest first. One that was named must be there.
-fn files(given: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
+fn files(given: Option<&Path>) -> Vec<PathBuf> {
     if let Some(path) = given {
-        return Ok(vec![path.to_owned()]);
+        return vec![path.to_owned()];
     }
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
     let user = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|p| p.is_absolute()).or_else(home);
     let user = user.map(|folder| folder.join("egress-tui/config.toml"));
-    Ok(user.into_iter().chain([PathBuf::from(SYSTEM)]).filter(|path| path.exists()).collect())
+    user.into_iter().chain([PathBuf::from(SYSTEM)]).filter(|path| path.exists()).collect()
 }
 
 fn read(path: &Path) -> anyhow::Result<Table> {
@@ -162,7 +163,7 @@ fn read(path: &Path) -> anyhow::Result<Table> {
 pub fn template() -> String {
     let mut out = String::from("# egress-tui: values that options have unless they are given.\n");
     for (name, example, help) in KEYS {
-        out.push_str(&format!("\n# {help}\n#{name} = {example}\n"));
+        let _ = write!(out, "\n# {help}\n#{name} = {example}\n");
     }
     out.push_str("\n# Filters, used as @NAME\n#[filters]\n#mine = \"is:problem -ns:dev\"\n");
     out

@@ -118,7 +118,7 @@ fn main() -> ExitCode {
         let mib = |bytes: i64| bytes as f64 / f64::from(1 << 20);
         println!(
             "{entries} entries: yaml {:.1} MiB parse {:?} compile {:?} mesh {:.1} MiB ({:.2} x) warm +{:.1} MiB first {:?} worst {:?} decide {:?} allocs {:.1}",
-            mib(f.yaml as i64),
+            mib(f.yaml.cast_signed()),
             f.parse,
             f.compile,
             mib(f.mesh_bytes),

@@ -98,7 +98,7 @@ fn feed(stop: &AtomicBool, fed: &AtomicU64) {
             }));
         }
         sent = due;
-        ledger.apply(Input::Tick { now: nanos, wall: WallTime(nanos.0 as i64) });
+        ledger.apply(Input::Tick { now: nanos, wall: WallTime(nanos.0.cast_signed()) });
         if published.elapsed() >= BETWEEN_WORLDS {
             black_box(ledger.world());
             published = Instant::now();

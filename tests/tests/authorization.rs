@@ -1,4 +1,5 @@
 //! AuthorizationPolicy at the egress gateway, and EnvoyFilter (semantics §5.4; Istio: `pilot/pkg/security/authz`).
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
 
 use egress_tests::ask::{Asked, decided_by, verdict};
 use serde_json::{Value, json};
@@ -370,8 +371,8 @@ fn filter(context: &str, apply_to: &str, more: &str) -> String {
 fn tainted(ask: fn(&Asked) -> Value, filter: &str) -> bool {
     let answer = ask(&with(&[filter]));
     let named = answer["because"].as_array().unwrap().iter().any(|s| {
-        s["object"] == "EnvoyFilter istio-system/f" && s["field"] == ".spec.configPatches[0]"
-            || s["object"] == "EnvoyFilter default/f" && s["field"] == ".spec.configPatches[0]"
+        (s["object"] == "EnvoyFilter istio-system/f" || s["object"] == "EnvoyFilter default/f")
+            && s["field"] == ".spec.configPatches[0]"
     });
     assert_eq!(named, answer["certainty"] == "envoyfilter-tainted", "{answer}");
     assert_eq!(verdict(&answer), PASSES, "what the objects say stands, with the doubt beside it");

@@ -316,7 +316,7 @@ fn configuration_files_give_defaults_and_their_mistakes_are_told() {
     }
     let template = printed(0, &["config", "--template"]);
     let plain: String =
-        template.lines().filter(|l| !l.starts_with("# ")).map(|l| format!("{}\n", l.trim_start_matches('#'))).collect();
+        template.lines().filter(|l| !l.starts_with("# ")).flat_map(|l| [l.trim_start_matches('#'), "\n"]).collect();
     let all = file("template.toml", &plain);
     assert!(printed(0, &["config", "--config", &all]).contains("filters.mine"), "every line of the template is valid");
     let nothing = file("nothing.toml", &template);

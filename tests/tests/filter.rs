@@ -211,7 +211,7 @@ fn naive_item(field: Option<Field>, op: Op, item: &Item, flow: &Flow, now: WallT
         let texts = [host, Some(flow.source.label()), Some(destination.ip.to_string())];
         return texts.iter().flatten().any(|t| naive_text(op, item, t));
     };
-    let age = (now.0 - flow.first_seen.0).max(0) as u64;
+    let age = (now.0 - flow.first_seen.0).max(0).cast_unsigned();
     let named = |kind: &str| -> Vec<String> {
         let objects = flow.judgement.chain.iter().filter_map(|s| s.object.clone());
         objects.filter(|o| o.kind == kind).map(|o| o.name.to_string()).collect()
@@ -227,9 +227,12 @@ fn naive_item(field: Option<Field>, op: Op, item: &Item, flow: &Flow, now: WallT
     let texts: Vec<String> = match field {
         Field::Workload => vec![flow.source.label()],
         Field::Namespace => owned(&flow.source.namespace),
-        Field::Pod => {
-            flow.source.pod.iter().map(|p| format!("{}/{p}", flow.source.namespace.as_ref().unwrap())).collect()
-        }
+        Field::Pod => flow
+            .source
+            .pod
+            .iter()
+            .map(|p| format!("{}/{p}", flow.source.namespace.clone().unwrap_or_default()))
+            .collect(),
         Field::Node => vec![flow.source.node.to_string()],
         Field::Host => host.into_iter().collect(),
         Field::L7 => vec![flow.spoken().to_owned()],

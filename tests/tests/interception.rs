@@ -4,7 +4,7 @@
 use egress_tests::ask::{Asked, decided_by, verdict};
 use serde_json::json;
 
-const MESH: &str = r#"
+const MESH: &str = r"
 apiVersion: v1
 kind: Namespace
 metadata: {name: shop, labels: {istio-injection: enabled}}
@@ -13,14 +13,14 @@ apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: db, namespace: shop}
 spec: {hosts: [db.example], addresses: [203.0.113.5], ports: [{number: 5432, name: tcp, protocol: TCP}], resolution: STATIC, endpoints: [{address: 203.0.113.5}]}
-"#;
+";
 
 const TO: &str = "203.0.113.5:5432";
 
 /// A pod of `shop` whose rules were made with `args`, with these annotations.
 fn pod(args: &str, annotations: &str) -> String {
     format!(
-        r#"
+        r"
 apiVersion: v1
 kind: Pod
 metadata: {{name: app, namespace: shop, annotations: {{{annotations}}}}}
@@ -31,7 +31,7 @@ spec:
   - {{name: warm}}
   containers: [{{name: app}}, {{name: istio-proxy, args: [proxy, sidecar]}}]
 status: {{podIP: 10.1.1.10}}
-"#
+"
     )
 }
 

@@ -49,7 +49,9 @@ fn inputs(entries: Vec<Entry>) -> Vec<Input> {
 
 fn last_world(inputs: Vec<Input>) -> World {
     let mut ledger = Ledger::new(Options { node: start().node, replayed: true, ..Options::default() });
-    inputs.into_iter().for_each(|input| ledger.apply(input));
+    for input in inputs {
+        ledger.apply(input);
+    }
     ledger.finish();
     ledger.world()
 }
@@ -85,7 +87,9 @@ fn what_is_recorded_again_plays_the_same() {
     let (_, entries, _) = read(DWH_STATIC_TCP);
     let wanted = snapshot(inputs(entries.clone()));
     let mut recorder = Recorder::new(start());
-    inputs(entries.clone()).iter().for_each(|input| recorder.note(input));
+    for input in inputs(entries.clone()) {
+        recorder.note(&input);
+    }
     let bytes = [recorder.take(), recorder.end()].concat();
     let (_, again, end) = read(&bytes);
     assert_eq!(end, Ok(()));
@@ -264,7 +268,9 @@ fn recordings_of_several_nodes_are_joined_on_the_clock() {
     let folder = Folder::new("nodes");
     let (_, entries, _) = read(DWH_STATIC_TCP);
     let mut recorder = Recorder::new(Start { node: "node-2".into(), ..start() });
-    inputs(entries).iter().for_each(|input| recorder.note(input));
+    for input in inputs(entries) {
+        recorder.note(&input);
+    }
     let (one, two) = (folder.file("1.egr", DWH_STATIC_TCP), folder.file("2.egr", &recorder.end()));
     let run = |files: &[&str]| -> Value {
         let arguments: Vec<&str> =

@@ -36,13 +36,13 @@ pub async fn run(mut cli: Cli) -> anyhow::Result<Exit> {
         }
     };
     match cli.verb.take() {
-        None | Some(Verb::Top) => top::run(&cli.common, &cli.tapes, &screen(cli.screen, filter, cli.saved)).await,
+        None | Some(Verb::Top) => top::run(&cli.common, &cli.tapes, &screen(&cli.screen, filter, cli.saved)).await,
         Some(Verb::Watch(options)) => watch::run(&cli.common, &cli.tapes, &options, filter.as_ref()).await,
         Some(Verb::Doctor(options)) => doctor::run(&cli.common, &options).await,
         Some(Verb::Config(options)) => paper::config(&options, &cli),
         Some(Verb::Completions(options)) => paper::completions(&options),
         Some(Verb::Man(options)) => paper::man(&options),
-        Some(Verb::Demo) => demo::run(&cli.common, &cli.tapes, &screen(cli.screen, filter, cli.saved)).await,
+        Some(Verb::Demo) => demo::run(&cli.common, &cli.tapes, &screen(&cli.screen, filter, cli.saved)).await,
         Some(Verb::Snapshot(options)) => snapshot::run(&cli.common, &cli.tapes, &options, filter.as_ref()).await,
         Some(Verb::Record(options)) => record::run(&cli.common, &cli.tapes, &options).await,
         Some(Verb::Explain(options)) => explain_verb(&cli.common, &cli.tapes, &options).await,
@@ -56,7 +56,7 @@ fn filter(cli: &Cli) -> Result<Option<Filter>, FilterError> {
 }
 
 /// What the dashboard is told about its screen.
-fn screen(screen: Screen, filter: Option<Filter>, saved: Vec<(String, String)>) -> tui::Options {
+fn screen(screen: &Screen, filter: Option<Filter>, saved: Vec<(String, String)>) -> tui::Options {
     let color = match screen.color {
         When::Always => ColorChoice::Always,
         When::Auto => ColorChoice::Auto,

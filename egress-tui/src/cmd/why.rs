@@ -78,14 +78,13 @@ fn print(value: &Value, form: Lines, out: &mut impl io::Write) -> io::Result<()>
 /// What was left out is filled in as most clients would do it.
 fn line(mesh: &Mesh, options: &Explain) -> Result<Line, String> {
     let to = options.to.clone().unwrap_or_default();
-    let (address, host) = match to.parse::<SocketAddr>() {
-        Ok(address) => (address, None),
-        Err(_) => {
-            let (host, port) = to.rsplit_once(':').ok_or_else(|| format!("--to: {to:?} is not HOST:PORT"))?;
-            let port = port.parse().map_err(|_| format!("--to: {port:?} is no port"))?;
-            let known = mesh.addresses_of(host).next();
-            (SocketAddr::new(known.unwrap_or(SOMEWHERE), port), Some(host.to_ascii_lowercase()))
-        }
+    let (address, host) = if let Ok(address) = to.parse::<SocketAddr>() {
+        (address, None)
+    } else {
+        let (host, port) = to.rsplit_once(':').ok_or_else(|| format!("--to: {to:?} is not HOST:PORT"))?;
+        let port = port.parse().map_err(|_| format!("--to: {port:?} is no port"))?;
+        let known = mesh.addresses_of(host).next();
+        (SocketAddr::new(known.unwrap_or(SOMEWHERE), port), Some(host.to_ascii_lowercase()))
     };
     let payload = options.payload.clone().unwrap_or_else(|| match address.port() {
         443 => "tls".to_owned(),

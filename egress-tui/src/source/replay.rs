@@ -174,14 +174,13 @@ impl Replay {
         while let Some(entry) = self.next() {
             let (track, entry) = entry;
             match self.tracks[track].player.play(entry) {
-                Played::Nothing => {}
                 Played::Mesh(change) if !options.without_mesh => {
                     let start = self.tracks[track].reader.start();
                     let wanted = options.mesh.clone().unwrap_or_else(|| start.map(recorded).unwrap_or_default());
                     let mesh = Arc::new(Mesh::compile(change.objects, &wanted));
                     batch.push(Input::Mesh { at: change.at, source: change.source, mesh });
                 }
-                Played::Mesh(_) => {}
+                Played::Mesh(_) | Played::Nothing => {}
                 Played::Input(input) => {
                     let tick = match &input {
                         Input::Tick { now, wall } => Some((*now, *wall)),

@@ -170,9 +170,10 @@ impl Signals {
 
 /// Sends a text to the terminal's clipboard. Whether the terminal took it cannot be known.
 fn copied(text: &str, screen: &Screen) -> anyhow::Result<String> {
-    Ok(match screen.copy(text)? {
-        true => format!("sent {} to the terminal's clipboard", figure::plural(text.len() as u64, "byte")),
-        false => "too long for a terminal's clipboard; e writes the list into a file".to_owned(),
+    Ok(if screen.copy(text)? {
+        format!("sent {} to the terminal's clipboard", figure::plural(text.len() as u64, "byte"))
+    } else {
+        "too long for a terminal's clipboard; e writes the list into a file".to_owned()
     })
 }
 

@@ -206,11 +206,11 @@ impl Screen {
         let mut bytes = format!("\x1b]52;c;{encoded}\x07");
         if std::env::var_os("TMUX").is_some() {
             // tmux hands it on where set-clipboard allows; where only passthrough is allowed, that way.
-            bytes.push_str(&format!("\x1bPtmux;\x1b\x1b]52;c;{encoded}\x07\x1b\\"));
+            bytes = format!("{bytes}\x1bPtmux;\x1b{bytes}\x1b\\");
         }
         let modes = modes();
         if modes.screen {
-            write_all(bytes.as_bytes())?
+            write_all(bytes.as_bytes())?;
         }
         Ok(true)
     }

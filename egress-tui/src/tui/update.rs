@@ -103,7 +103,9 @@ fn press(ui: &mut Ui, live: &Arc<World>, event: KeyEvent) -> Option<Effect> {
         Action::Filter => ui.prompt = Some(Prompt::new(ui.query.filter.as_ref(), Arc::clone(&ui.saved))),
         Action::Complete => {
             let change = ui.prompt.as_mut().map(|prompt| prompt.complete(&world));
-            change.into_iter().for_each(|change| narrow(ui, change));
+            if let Some(change) = change {
+                narrow(ui, change);
+            }
         }
         Action::CopyMenu => menu(ui, &world, Menu::Copy),
         Action::ExportMenu => menu(ui, &world, Menu::Export),
@@ -172,7 +174,9 @@ fn typed_filter(ui: &mut Ui, event: KeyEvent) -> bool {
         _ => return false,
     };
     let change = ui.prompt.as_mut().map(|prompt| prompt.edit(request));
-    change.into_iter().for_each(|change| narrow(ui, change));
+    if let Some(change) = change {
+        narrow(ui, change);
+    }
     true
 }
 

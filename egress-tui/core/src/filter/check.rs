@@ -112,11 +112,10 @@ impl Pattern {
 
     fn accepts(&self, text: &str) -> bool {
         match self {
-            Self::Inside(value) => match text.chars().any(|c| c.is_uppercase() || !c.is_ascii()) {
-                true => text.to_lowercase().contains(value.as_str()),
-                false => text.contains(value.as_str()),
-            },
-            Self::InsideExactly(value) => text.contains(value.as_str()),
+            Self::Inside(value) if text.chars().any(|c| c.is_uppercase() || !c.is_ascii()) => {
+                text.to_lowercase().contains(value.as_str())
+            }
+            Self::Inside(value) | Self::InsideExactly(value) => text.contains(value.as_str()),
             Self::Whole(value) => text == value || text.to_lowercase() == *value,
             Self::WholeExactly(value) => text == value,
             Self::Regex(regex) => regex.is_match(text),
@@ -303,6 +302,8 @@ fn measured(text: &str, units: &[(&str, f64)]) -> Option<u64> {
         return digits.parse().ok();
     }
     let value = digits.parse::<f64>().ok()? * factor;
+    // Digits have no sign, and what they say is below 2⁶³.
+    #[expect(clippy::cast_sign_loss, reason = "digits have no sign")]
     (value.is_finite() && value < 9e18).then_some(value as u64)
 }
 

@@ -46,7 +46,7 @@ impl Completion {
 }
 
 /// Proposes for the word that ends at `cursor` (a byte offset; one inside of a character counts as before it).
-pub fn complete(text: &str, cursor: usize, world: &World, saved: &[&str]) -> Completion {
+pub fn complete(text: &str, cursor: usize, seen: &World, saved: &[&str]) -> Completion {
     let mut cursor = cursor.min(text.len());
     while !text.is_char_boundary(cursor) {
         cursor -= 1;
@@ -63,7 +63,7 @@ pub fn complete(text: &str, cursor: usize, world: &World, saved: &[&str]) -> Com
         (Some(field), Some(op)) => {
             let value = &behind[op.as_str().len()..];
             let value = value.rsplit(',').next().unwrap_or(value);
-            Completion { replace: cursor - value.len()..cursor, proposals: values(field, value, world) }
+            Completion { replace: cursor - value.len()..cursor, proposals: values(field, value, seen) }
         }
         _ => Completion { replace: start..cursor, proposals: fields(word, saved) },
     }
@@ -78,7 +78,7 @@ fn fields(word: &str, saved: &[&str]) -> Vec<Proposal> {
 }
 
 fn values(field: Field, begun: &str, world: &World) -> Vec<Proposal> {
-    let counts = seen(field, world);
+    let counts = counted(field, world);
     let lower = begun.to_lowercase();
     let mut out: Vec<Proposal> = Vec::new();
     let mut propose = |text: &str, flows: usize| {
@@ -88,9 +88,13 @@ fn values(field: Field, begun: &str, world: &World) -> Vec<Proposal> {
     };
     let closed = field.choices();
     if closed.is_empty() {
-        counts.iter().for_each(|(text, flows)| propose(text, *flows));
+        for (text, flows) in &counts {
+            propose(text, *flows);
+        }
     } else {
-        closed.iter().for_each(|word| propose(word, counts.get(*word).copied().unwrap_or(0)));
+        for word in closed {
+            propose(word, counts.get(word).copied().unwrap_or(0));
+        }
     }
     out.sort_by(|a, b| b.flows.cmp(&a.flows).then_with(|| a.text.cmp(&b.text)));
     out.truncate(MOST);
@@ -98,7 +102,7 @@ fn values(field: Field, begun: &str, world: &World) -> Vec<Proposal> {
 }
 
 /// Every value of the field in the world, and how many flows have it.
-fn seen(field: Field, world: &World) -> BTreeMap<String, usize> {
+fn counted(field: Field, world: &World) -> BTreeMap<String, usize> {
     let counts: RefCell<BTreeMap<String, usize>> = RefCell::default();
     let count = |text: &str| {
         *counts.borrow_mut().entry(text.to_owned()).or_default() += 1;

@@ -129,7 +129,7 @@ impl Walk<'_> {
         }
         let index = &self.mesh.index;
         let from = self.from.map(|p| self.mesh.pod(p));
-        let mode = self.server_id(listener, chain).and_then(|(g, s)| {
+        let mode = Self::server_id(listener, chain).and_then(|(g, s)| {
             let server = &index.gateways[g as usize].servers[s as usize];
             server.tls.map(|t| t.mode)
         });
@@ -159,7 +159,7 @@ impl Walk<'_> {
             from: from.and_then(|p| p.ips.first().copied()),
             identity,
             sni: if inspects && wire.tls != Wrapped::Plain { &wire.sni } else { "" },
-            http: reads_http.then(|| Request { host: authority.as_deref(), path: wire.path }),
+            http: reads_http.then_some(Request { host: authority.as_deref(), path: wire.path }),
         };
         Court { index, arrival: &arrival }.rule(&self.proxy.policies)
     }
@@ -247,13 +247,13 @@ impl Walk<'_> {
         best.map(|(_, found)| found)
     }
 
-    fn server_id(&self, listener: &GatewayListener, chain: &Chain) -> Option<ServerId> {
+    fn server_id(listener: &GatewayListener, chain: &Chain) -> Option<ServerId> {
         let place = listener.chains.list.iter().position(|c| std::ptr::eq(c, chain))?;
         listener.servers.get(place).copied()
     }
 
     fn server_of(&self, listener: &GatewayListener, chain: &Chain) -> Option<(ObjectRef, ArcStr)> {
-        let (g, s) = self.server_id(listener, chain)?;
+        let (g, s) = Self::server_id(listener, chain)?;
         let gateway = &self.mesh.index.gateways[g as usize];
         Some((gateway.shown.clone(), gateway.servers[s as usize].path.clone()))
     }

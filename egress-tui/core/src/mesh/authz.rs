@@ -358,7 +358,6 @@ impl Court<'_> {
     }
 
     /// The alternatives of one side. An ALLOW rule with something unusable in any of them does not exist (`Generate`, `checkError`).
-    #[expect(clippy::type_complexity, reason = "three facts that only the caller needs")]
     fn nearest<'p>(
         &self,
         alternatives: &'p [Vec<Condition>],

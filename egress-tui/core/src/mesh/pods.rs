@@ -15,6 +15,7 @@ use crate::mesh::registry::target_port;
 
 /// What only this module's neighbours need of a pod.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts of a pod that do not depend on each other")]
 pub(crate) struct PodRecord {
     /// Uses addresses that istiod allocates to entries.
     pub(crate) uses_allocated: bool,

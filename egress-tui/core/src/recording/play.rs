@@ -48,7 +48,7 @@ pub struct Player {
 struct Text {
     file: ArcStr,
     line: u32,
-    text: String,
+    whole: String,
 }
 
 impl Player {
@@ -88,14 +88,14 @@ impl Player {
                 Input::Tick { now: self.time(now), wall }
             }
             Entry::Text { key, file, line, part } => {
-                let text = self.texts.entry(key).or_insert_with(|| Text { file, line, text: String::new() });
-                text.text.push_str(&part);
+                let text = self.texts.entry(key).or_insert_with(|| Text { file, line, whole: String::new() });
+                text.whole.push_str(&part);
                 return Played::Nothing;
             }
             Entry::Mesh { at, source, texts } => {
                 let mut objects = Vec::new();
                 for text in texts.iter().filter_map(|key| self.texts.get(key)) {
-                    let read = manifest::parse_document(&text.file, text.line, &text.text);
+                    let read = manifest::parse_document(&text.file, text.line, &text.whole);
                     objects.extend(read.objects);
                 }
                 return Played::Mesh(MeshChange { at: self.time(at), source, objects });

@@ -161,10 +161,11 @@ impl Recorder {
     fn mesh(&mut self, at: Nanos, source: &MeshSource, mesh: &Mesh) {
         let mut texts: Vec<u64> = Vec::new();
         for object in mesh.objects() {
-            let key = match object.origin.text.is_empty() {
+            let key = if object.origin.text.is_empty() {
                 // From an API: no text was written by anybody.
-                true => self.text(&Origin::default(), &object.value.to_string()),
-                false => self.text(&object.origin, &object.origin.text),
+                self.text(&Origin::default(), &object.value.to_string())
+            } else {
+                self.text(&object.origin, &object.origin.text)
             };
             // Objects of one list share their text.
             if texts.last() != Some(&key) {

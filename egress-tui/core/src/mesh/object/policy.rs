@@ -104,7 +104,7 @@ fn patch(at: &At<'_>) -> Option<EnvoyPatch> {
         let context = m.key("context", |c| c.string()).unwrap_or_else(|| "ANY".into());
         let applies = |word: &str| context == "ANY" || context == word;
         let port = |key: &str| m.key(key, |l| l.key("portNumber", |p| p.port())).filter(|p| *p != 0);
-        let part = if listeners {
+        let place = if listeners {
             port("listener").map_or(EnvoyPart::All, EnvoyPart::Port)
         } else if routes {
             port("routeConfiguration").map_or(EnvoyPart::All, EnvoyPart::Port)
@@ -124,7 +124,7 @@ fn patch(at: &At<'_>) -> Option<EnvoyPatch> {
             path: at.path().into(),
             sidecars,
             gateways,
-            part,
+            part: place,
             version: version.and_then(|v| RegexBuilder::new(&v).size_limit(1 << 20).build().ok()),
         })
     })
