@@ -4,14 +4,14 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
-use super::Draft;
 use super::pools::full;
+use super::{Draft, Front};
 
 impl Draft {
     pub(super) fn calls(&mut self, count: usize) -> Vec<Value> {
         (1..=count)
             .map(|n| {
-                let mut call = if self.chance.percent(76) { self.outbound() } else { self.at_gateway() };
+                let mut call = if self.chance.percent(78) { self.outbound() } else { self.at_gateway() };
                 call["id"] = format!("c{n}").into();
                 call
             })
@@ -60,11 +60,11 @@ impl Draft {
 
     fn wanted(&mut self) -> (String, Vec<u16>, Vec<String>) {
         match self.chance.below(20) {
-            0..=11 if !self.entries.is_empty() => {
+            0..=8 if !self.entries.is_empty() => {
                 let entry = self.chance.of(&self.entries.clone());
                 (entry.host, entry.ports, entry.addresses)
             }
-            12..=14 if !self.routed.is_empty() => {
+            9..=14 if !self.routed.is_empty() => {
                 let host = self.chance.of(&self.routed.clone());
                 let same: Vec<_> = self.entries.iter().filter(|e| e.host == host).cloned().collect();
                 let entry = self.chance.any(&same);
@@ -118,16 +118,33 @@ impl Draft {
 
     fn outbound(&mut self) -> Value {
         let (namespace, pod) = self.chance.of(&self.clients.clone());
-        let (host, ports, addresses) = self.wanted();
+        let way = self.chance.any(&self.ways.clone()).filter(|_| self.chance.percent(40));
+        let (host, ports, addresses) = match &way {
+            Some(way) => (way.entry.host.clone(), vec![way.port], way.entry.addresses.clone()),
+            None => self.wanted(),
+        };
         let port = if self.chance.percent(88) { self.chance.of(&ports) } else { self.chance.of(&self.pools.ports) };
         let address = self.address(&addresses);
-        let payload = self.payload(port);
+        let payload = match way {
+            Some(way) if self.chance.percent(85) => way.payload(),
+            _ => self.payload(port),
+        };
         self.line(format!("{namespace}/{pod}"), "outbound", format!("{address}:{port}"), payload, &host)
     }
 
     fn at_gateway(&mut self) -> Value {
+        let way = self.chance.any(&self.ways.clone()).filter(|_| self.chance.percent(65));
+        if let Some(way) = way {
+            let payload = if self.chance.percent(85) { way.payload() } else { self.payload(way.server) };
+            return self.arriving(&way.front, way.target(), payload, &way.entry.host);
+        }
         let front = self.chance.of(&self.fronts.clone());
-        let (port, target) = self.chance.of(&front.ports);
+        let served: Vec<u16> = self.gateways.iter().flat_map(|g| g.ports.clone()).collect();
+        let mut ports = front.ports.clone();
+        if self.chance.percent(80) {
+            ports.retain(|(port, target)| served.contains(port) || served.contains(target));
+        }
+        let (port, target) = self.chance.any(&ports).unwrap_or(front.ports[0]);
         let server = match self.chance.any(&self.gateways.clone()) {
             Some(gateway) if self.chance.percent(50) => Some(gateway),
             _ => None,
@@ -142,10 +159,14 @@ impl Draft {
             None => self.wanted().0,
         };
         let payload = self.payload(port);
+        self.arriving(&front, target, payload, &host)
+    }
+
+    fn arriving(&mut self, front: &Front, target: u16, payload: &str, host: &str) -> Value {
         let from = format!("{}/{}-0", front.namespace, front.service);
-        let mut call = self.line(from, "gateway", format!("{}:{target}", front.address), payload, &host);
+        let mut call = self.line(from, "gateway", format!("{}:{target}", front.address), payload, host);
         if payload == "tls" && !call["sni"].is_null() && self.chance.percent(45) {
-            call["host"] = if self.chance.percent(85) { call["sni"].clone() } else { self.near(&host).into() };
+            call["host"] = if self.chance.percent(85) { call["sni"].clone() } else { self.near(host).into() };
             call["path"] = self.chance.of(&["/", "/v1", "/v1/x"]).into();
         }
         call

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::pools::NAMESPACES;
-use super::{Draft, ISTIO, Served, Theme};
+use super::{Draft, Front, ISTIO, Served, Theme};
 
 impl Draft {
     pub(super) fn gateways(&mut self, theme: Theme) {
@@ -44,6 +44,57 @@ impl Draft {
         let name = self.named("gate");
         self.add(ISTIO, "Gateway", Some(namespace), &name, Value::Null, json!({ "spec": spec }));
         self.gateways.push(Served { namespace, name, hosts, ports });
+    }
+
+    /// A Gateway made for one host, on a port that the front's Service has: the server's port, and whether its clients must speak
+    /// Istio's mutual TLS.
+    pub(super) fn gateway_for(
+        &mut self,
+        namespace: &'static str,
+        front: &Front,
+        kind: &str,
+        host: &str,
+    ) -> (Served, bool) {
+        let (protocol, mode) = match kind {
+            "http" => self.chance.of(&[
+                ("HTTP", ""),
+                ("HTTP", ""),
+                ("HTTP", ""),
+                ("HTTPS", "ISTIO_MUTUAL"),
+                ("HTTPS", "SIMPLE"),
+            ]),
+            "tls" => self.chance.of(&[("TLS", "PASSTHROUGH"), ("TLS", "PASSTHROUGH"), ("HTTPS", "PASSTHROUGH")]),
+            _ => self.chance.of(&[("TCP", ""), ("TCP", ""), ("TLS", "ISTIO_MUTUAL"), ("TLS", "SIMPLE")]),
+        };
+        let usual = match (kind, mode) {
+            ("http", "") => 80,
+            ("tcp", "") => front.ports.last().map_or(5432, |p| p.0),
+            _ => 443,
+        };
+        let port = if self.chance.percent(85) { usual } else { self.chance.of(&front.ports).0 };
+        let wider = host.split_once('.').map(|(_, above)| format!("*.{above}")).filter(|w| w.matches('.').count() > 1);
+        let served = match (self.chance.below(8), wider) {
+            (0..=3, _) => host.to_owned(),
+            (4 | 5, Some(wider)) => wider,
+            (6, _) => format!("{namespace}/{host}"),
+            _ => "*".to_owned(),
+        };
+        let mut server = json!({"port": {"number": port, "name": "way", "protocol": protocol}, "hosts": [served]});
+        if !mode.is_empty() {
+            server["tls"] = json!({ "mode": mode });
+            if mode == "SIMPLE" {
+                server["tls"]["credentialName"] = "cert".into();
+            }
+        }
+        let selector =
+            if front.service == "way-out" { json!({"app": "way-out"}) } else { json!({"istio": "egressgateway"}) };
+        let name = self.named("gate");
+        let spec = json!({"spec": {"selector": selector, "servers": [server]}});
+        self.add(ISTIO, "Gateway", Some(namespace), &name, Value::Null, spec);
+        let bare = served.rsplit('/').next().unwrap_or_default().to_owned();
+        let served = Served { namespace, name, hosts: vec![bare], ports: vec![port] };
+        self.gateways.push(served.clone());
+        (served, mode == "ISTIO_MUTUAL")
     }
 
     /// A server and its hosts without their namespaces.

@@ -87,6 +87,7 @@ pub fn mesh(seed: u64, calls: usize) -> Generated {
     let theme = Theme::ALL[(seed % 7) as usize];
     let pools = Pools::choose(&mut chance);
     let mut draft = Draft { chance, pools, ..Draft::default() };
+    draft.ties = draft.chance.percent(12);
     draft.namespaces();
     draft.mesh_config(theme);
     draft.pods_and_services(theme);
@@ -160,6 +161,34 @@ struct KubeGateway {
     listeners: Vec<(String, u16, Option<String>)>,
 }
 
+/// A path of two legs that was meant to work.
+#[derive(Debug, Clone)]
+struct Way {
+    front: Front,
+    /// The port of the Gateway's server.
+    server: u16,
+    /// `http`, `tls` or `tcp`.
+    kind: &'static str,
+    entry: Registered,
+    /// The entry's port.
+    port: u16,
+}
+
+impl Way {
+    fn payload(&self) -> &'static str {
+        match self.kind {
+            "http" => "http",
+            "tls" => "tls",
+            _ => "opaque",
+        }
+    }
+
+    /// Where the gateway's pod listens for the server.
+    fn target(&self) -> u16 {
+        self.front.ports.iter().find(|(port, _)| *port == self.server).map_or(self.server, |p| p.1)
+    }
+}
+
 /// A mesh that is being made.
 #[derive(Debug, Default)]
 struct Draft {
@@ -168,6 +197,8 @@ struct Draft {
     objects: Vec<Value>,
     features: Map<String, Value>,
     serial: usize,
+    /// Entries may be of one age, and have two addresses.
+    ties: bool,
     clients: Vec<(&'static str, &'static str)>,
     services: Vec<Plain>,
     fronts: Vec<Front>,
@@ -175,6 +206,7 @@ struct Draft {
     gateways: Vec<Served>,
     kube_gateways: Vec<KubeGateway>,
     delegates: Vec<(&'static str, String)>,
+    ways: Vec<Way>,
     /// Hosts that a VirtualService or a route names: calls ask for them.
     routed: Vec<String>,
 }
@@ -186,9 +218,11 @@ impl Draft {
         self.chance.of(&NAMESPACES)
     }
 
-    /// Few days, so that some objects are of the same age.
-    fn created(&mut self) -> String {
-        format!("2024-03-{:02}T00:00:00Z", self.chance.between(1, 12))
+    /// Few days, so that some objects are of the same age. Istio lists Services of one name and age in any order, which leaves
+    /// nothing to compare: in most meshes entries are of different ages.
+    fn created(&mut self, kind: &str) -> String {
+        let minute = if kind == "ServiceEntry" && !self.ties { self.serial % 60 } else { 0 };
+        format!("2024-03-{:02}T00:{minute:02}:00Z", self.chance.between(1, 12))
     }
 
     fn named(&mut self, prefix: &str) -> String {
@@ -205,7 +239,7 @@ impl Draft {
         if let Some(namespace) = namespace {
             meta.insert("namespace".into(), namespace.into());
         }
-        meta.insert("creationTimestamp".into(), self.created().into());
+        meta.insert("creationTimestamp".into(), self.created(kind).into());
         let mut object = Map::new();
         object.insert("apiVersion".into(), api.into());
         object.insert("kind".into(), kind.into());
@@ -220,11 +254,12 @@ impl Draft {
     }
 
     /// exportTo as one of the forms that validation accepts; absent most of the time.
-    fn exported(&mut self, spec: &mut Map<String, Value>, share: usize, nobody: bool) {
+    fn exported(&mut self, own: &str, spec: &mut Map<String, Value>, share: usize, nobody: bool) {
         if !self.chance.percent(share) {
             return;
         }
-        let other = self.namespace();
+        // `.` and the name of the own namespace are duplicates.
+        let other = self.chance.of(&NAMESPACES.map(|n| if n == own { "default" } else { n }));
         let list: Vec<&str> = match self.chance.below(if nobody { 7 } else { 6 }) {
             0 => vec!["*"],
             1 | 2 => vec!["."],

@@ -41,9 +41,9 @@ impl Draft {
     }
 
     fn traffic_policy(&mut self) -> Value {
-        let mut policy = json!({});
+        let mut policy = json!({"connectionPool": {"tcp": {"maxConnections": 10}}});
         if self.chance.percent(65) {
-            policy["tls"] = self.tls();
+            policy = json!({"tls": self.tls()});
         }
         if self.chance.percent(30) {
             let number = self.chance.of(&self.pools.ports);
@@ -94,7 +94,7 @@ impl Draft {
             let labels = self.chance.of(&[json!({"egress": "yes"}), json!({"istio": "egressgateway"})]);
             spec.insert("workloadSelector".into(), json!({ "matchLabels": labels }));
         } else {
-            self.exported(&mut spec, 30, false);
+            self.exported(namespace, &mut spec, 30, false);
         }
         let name = self.named("dest");
         self.add(ISTIO, "DestinationRule", Some(namespace), &name, Value::Null, json!({ "spec": spec }));
@@ -158,10 +158,10 @@ impl Draft {
                 egress.push(listener);
             }
         }
-        if self.chance.percent(92) {
+        if !egress.is_empty() && self.chance.percent(92) {
             spec.insert("egress".into(), egress.into());
         }
-        if self.chance.percent(50) {
+        if spec.is_empty() || self.chance.percent(50) {
             let mode = self.chance.of(&["REGISTRY_ONLY", "ALLOW_ANY"]);
             let mut policy = json!({ "mode": mode });
             if self.chance.percent(25) {

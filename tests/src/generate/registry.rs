@@ -81,7 +81,8 @@ impl Draft {
             _ => drop(spec.insert("location".into(), "MESH_EXTERNAL".into())),
         }
         self.endpoints(&mut spec, resolution, &ports);
-        self.exported(&mut spec, exported, true);
+        let namespace = self.namespace();
+        self.exported(namespace, &mut spec, exported, true);
         let mut status = Value::Null;
         if !none && addresses.is_empty() && self.chance.percent(45) && !hosts.iter().any(|h| h.starts_with('*')) {
             let list: Vec<Value> = hosts
@@ -95,18 +96,18 @@ impl Draft {
         } else {
             Value::Null
         };
-        self.register(&hosts, &addresses, spec, status, labels);
+        self.register(namespace, &hosts, &addresses, spec, status, labels);
     }
 
     fn register(
         &mut self,
+        namespace: &'static str,
         hosts: &[String],
         addresses: &[String],
         spec: Map<String, Value>,
         status: Value,
         meta: Value,
     ) {
-        let namespace = self.namespace();
         let name = self.named("entry");
         let ports: Vec<u16> = spec["ports"]
             .as_array()
@@ -185,7 +186,7 @@ impl Draft {
             all.extend(&self.pools.ranges);
             all.extend(&self.pools.ranges);
         }
-        let high = if self.chance.percent(20) { 2 } else { 1 };
+        let high = if self.ties { 2 } else { 1 };
         let mut list: Vec<String> = self.chance.some(&all, 1, high).into_iter().map(str::to_owned).collect();
         list.dedup();
         list
@@ -237,8 +238,9 @@ impl Draft {
         if !addresses.is_empty() {
             spec.insert("addresses".into(), json!(addresses));
         }
-        self.exported(&mut spec, 40, false);
-        self.register(&[service.host()], &addresses, spec, Value::Null, Value::Null);
+        let namespace = self.namespace();
+        self.exported(namespace, &mut spec, 40, false);
+        self.register(namespace, &[service.host()], &addresses, spec, Value::Null, Value::Null);
     }
 
     fn workload_entry(&mut self) {

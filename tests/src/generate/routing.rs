@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::pools::{NAMESPACES, covers};
-use super::{Draft, ISTIO, Theme};
+use super::{Draft, Front, ISTIO, Theme, Way};
 
 const PATHS: [(&str, &str); 6] =
     [("prefix", "/"), ("prefix", "/v1"), ("prefix", "/v1/"), ("exact", "/v1"), ("regex", "/v[0-9]+"), ("regex", "/.*")];
@@ -23,22 +23,33 @@ impl Draft {
             _ => (1, 5),
         };
         for _ in 0..self.chance.between(low, high) {
-            if self.chance.percent(35) { self.two_legs() } else { self.virtual_service() }
+            if self.chance.percent(60) { self.two_legs() } else { self.virtual_service() }
         }
     }
 
     /// The published pattern: one VirtualService, mesh to the gateway, gateway to the host; perhaps with one thing wrong.
     fn two_legs(&mut self) {
-        let (Some(entry), Some(gateway)) =
-            (self.chance.any(&self.entries.clone()), self.chance.any(&self.gateways.clone()))
-        else {
-            return self.virtual_service();
-        };
-        let front = self.chance.of(&self.fronts.clone());
-        let namespace = self.chance.of(&[entry.namespace, gateway.namespace, front.namespace, "shop"]);
-        let reference = format!("{}/{}", gateway.namespace, gateway.name);
+        let Some(entry) = self.chance.any(&self.entries.clone()) else { return self.virtual_service() };
         let port = self.chance.of(&entry.ports);
+        let kind = match port {
+            80 | 8080 => "http",
+            443 | 8443 | 15443 => "tls",
+            _ => "tcp",
+        };
+        let kind = if self.chance.percent(85) { kind } else { self.chance.of(&["http", "tls", "tcp"]) };
+        // The two that Gateways select.
+        let front = self.chance.of(&self.fronts[..2].to_vec());
+        let namespace = self.chance.of(&[entry.namespace, front.namespace, "shop"]);
+        let (gateway, mutual) = match self.chance.any(&self.gateways.clone()) {
+            Some(gateway) if self.chance.percent(25) => (gateway, false),
+            _ => self.gateway_for(namespace, &front, kind, &entry.host),
+        };
+        let reference = format!("{}/{}", gateway.namespace, gateway.name);
         let server = self.chance.of(&gateway.ports);
+        let subset = mutual && self.chance.percent(85);
+        if subset {
+            self.mutual_rule(&front, &entry.host);
+        }
         let to_gateway = |chance: &mut super::Chance| {
             let mut destination = json!({"host": front.host()});
             if chance.percent(85) {
@@ -46,18 +57,14 @@ impl Draft {
                 let port = chance.any(&near).unwrap_or(front.ports[0].0);
                 destination["port"] = json!({ "number": port });
             }
-            if chance.percent(12) {
+            if subset {
+                destination["subset"] = "mutual".into();
+            } else if chance.percent(8) {
                 destination["subset"] = chance.of(&["v1", "v2"]).into();
             }
             json!([{ "destination": destination }])
         };
         let away = json!([{"destination": {"host": entry.host, "port": {"number": port}}}]);
-        let kind = match port {
-            80 | 8080 => "http",
-            443 | 8443 | 15443 => "tls",
-            _ => "tcp",
-        };
-        let kind = if self.chance.percent(85) { kind } else { self.chance.of(&["http", "tls", "tcp"]) };
         let mut first = json!({"gateways": ["mesh"], "port": port});
         let mut second = json!({"gateways": [reference], "port": server});
         if kind == "tls" {
@@ -68,12 +75,12 @@ impl Draft {
             first["destinationSubnets"] = json!([self.chance.of(&self.pools.ranges)]);
         }
         for side in [&mut first, &mut second] {
-            if self.chance.percent(10) {
+            if self.chance.percent(8) {
                 let gone = self.chance.of(&["gateways", "port"]);
                 side.as_object_mut().map(|side| side.remove(gone));
             }
         }
-        self.source(&mut first, 25);
+        self.source(&mut first, 20);
         let route = to_gateway(&mut self.chance);
         let mut rules = vec![json!({"match": [first], "route": route}), json!({"match": [second], "route": away})];
         if self.chance.percent(12) {
@@ -88,10 +95,27 @@ impl Draft {
         spec.insert("hosts".into(), json!([entry.host]));
         spec.insert("gateways".into(), gateways.into());
         spec.insert(kind.into(), rules.into());
-        self.exported(&mut spec, 30, false);
-        self.routed.push(entry.host);
+        self.exported(namespace, &mut spec, 30, false);
+        self.routed.push(entry.host.clone());
+        self.ways.push(Way { front, server, kind, entry, port });
         let name = self.named("way");
         self.add(ISTIO, "VirtualService", Some(namespace), &name, Value::Null, json!({ "spec": spec }));
+    }
+
+    /// Clients of this front speak Istio's mutual TLS where they ask for the subset.
+    fn mutual_rule(&mut self, front: &Front, sni: &str) {
+        let mut tls = json!({"mode": "ISTIO_MUTUAL"});
+        if self.chance.percent(75) && !sni.starts_with('*') {
+            tls["sni"] = sni.into();
+        }
+        let mut policy = json!({ "tls": tls });
+        if self.chance.percent(40) {
+            policy = json!({"portLevelSettings": [{"port": {"number": 443}, "tls": tls}]});
+        }
+        let spec = json!({"spec": {"host": front.host(), "subsets": [{"name": "mutual", "trafficPolicy": policy}]}});
+        let namespace = self.chance.of(&[front.namespace, front.namespace, front.namespace, "shop"]);
+        let name = self.named("dest");
+        self.add(ISTIO, "DestinationRule", Some(namespace), &name, Value::Null, spec);
     }
 
     fn virtual_service(&mut self) {
@@ -114,7 +138,7 @@ impl Draft {
                 .collect();
             spec.insert(kind.into(), rules.into());
         }
-        self.exported(&mut spec, 30, false);
+        self.exported(namespace, &mut spec, 30, false);
         self.routed.extend(hosts);
         let name = self.named("rules");
         self.add(ISTIO, "VirtualService", Some(namespace), &name, Value::Null, json!({ "spec": spec }));
@@ -125,7 +149,7 @@ impl Draft {
         let rules: Vec<Value> = (0..self.chance.between(1, 2)).map(|_| self.http_rule(namespace, &[], false)).collect();
         let mut spec = Map::new();
         spec.insert("http".into(), rules.into());
-        self.exported(&mut spec, 30, false);
+        self.exported(namespace, &mut spec, 30, false);
         let name = self.named("part");
         self.add(ISTIO, "VirtualService", Some(namespace), &name, Value::Null, json!({ "spec": spec }));
         self.delegates.push((namespace, name));
@@ -193,20 +217,25 @@ impl Draft {
 
     fn destination(&mut self, namespace: &str) -> Value {
         let (host, ports) = match self.chance.below(20) {
-            0..=7 => {
+            0..=4 => {
                 let front = self.chance.of(&self.fronts.clone());
                 let host = match self.chance.below(8) {
                     0 => front.service.clone(),
                     1 => format!("{}.{}", front.service, front.namespace),
                     _ => front.host(),
                 };
-                (host, front.ports.iter().map(|p| p.0).collect())
+                let served: Vec<u16> = self.gateways.iter().flat_map(|g| g.ports.clone()).collect();
+                let mut ports: Vec<u16> = front.ports.iter().map(|p| p.0).collect();
+                if ports.iter().any(|p| served.contains(p)) && self.chance.percent(75) {
+                    ports.retain(|p| served.contains(p));
+                }
+                (host, ports)
             }
-            8..=15 if !self.entries.is_empty() => {
+            5..=14 if !self.entries.is_empty() => {
                 let entry = self.chance.of(&self.entries.clone());
                 (entry.host, entry.ports)
             }
-            16..=18 if !self.services.is_empty() => {
+            15..=18 if !self.services.is_empty() => {
                 let service = self.chance.of(&self.services.clone());
                 let short = service.namespace == namespace && self.chance.percent(40);
                 (if short { service.name.clone() } else { service.host() }, service.ports)
