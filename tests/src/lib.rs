@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod generate;
+pub mod oracle;
 pub mod program;
 pub mod scenario;
 pub mod screens;

@@ -2,11 +2,11 @@
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Debug, Clone, Default)]
-pub(super) struct Chance(u64);
+pub struct Chance(u64);
 
 impl Chance {
     /// Seeds that differ in one bit give unrelated sequences.
-    pub(super) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -19,33 +19,33 @@ impl Chance {
     }
 
     /// A number below `end`; 0 where `end` is 0.
-    pub(super) fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         if end == 0 { 0 } else { (self.next() % end as u64) as usize }
     }
 
     /// A number from `low` to `high`, both possible.
-    pub(super) fn between(&mut self, low: usize, high: usize) -> usize {
+    pub fn between(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high.saturating_sub(low) + 1)
     }
 
     /// True in so many of a hundred cases.
-    pub(super) fn percent(&mut self, share: usize) -> bool {
+    pub fn percent(&mut self, share: usize) -> bool {
         self.below(100) < share
     }
 
     /// One of a list that is not empty.
-    pub(super) fn of<T: Clone>(&mut self, list: &[T]) -> T {
+    pub fn of<T: Clone>(&mut self, list: &[T]) -> T {
         let at = self.below(list.len());
         list[at].clone()
     }
 
     /// One of a list, if it has any.
-    pub(super) fn any<T: Clone>(&mut self, list: &[T]) -> Option<T> {
+    pub fn any<T: Clone>(&mut self, list: &[T]) -> Option<T> {
         if list.is_empty() { None } else { Some(self.of(list)) }
     }
 
     /// Between `low` and `high` different places of a list, in any order.
-    pub(super) fn some<T: Clone>(&mut self, list: &[T], low: usize, high: usize) -> Vec<T> {
+    pub fn some<T: Clone>(&mut self, list: &[T], low: usize, high: usize) -> Vec<T> {
         let mut all = list.to_vec();
         self.shuffle(&mut all);
         let count = self.between(low, high);
@@ -54,7 +54,7 @@ impl Chance {
     }
 
     /// Fisher and Yates.
-    pub(super) fn shuffle<T>(&mut self, list: &mut [T]) {
+    pub fn shuffle<T>(&mut self, list: &mut [T]) {
         for last in (1..list.len()).rev() {
             let at = self.below(last + 1);
             list.swap(at, last);

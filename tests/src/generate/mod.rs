@@ -21,7 +21,7 @@ pub use yaml::documents;
 
 use serde_json::{Map, Value, json};
 
-use chance::Chance;
+pub use chance::Chance;
 use pools::{NAMESPACES, Pools};
 
 /// A mesh and what is asked about it.
