@@ -1,6 +1,8 @@
-//! Test support: the program as a user starts it, worlds to draw, screens without a terminal, terminals without a screen.
+//! Test support: the program as a user starts it, worlds to draw, screens without a terminal, terminals without a screen, random meshes.
 
 pub mod ask;
+pub mod generate;
+pub mod oracle;
 pub mod program;
 pub mod scale;
 pub mod scenario;

@@ -6,6 +6,7 @@ mod check;
 mod install;
 mod lab;
 mod lint;
+mod oracle;
 mod tools;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use clap::Parser;
 use crate::bpf::Bpf;
 use crate::lab::Lab;
 use crate::lab::inside::Inside;
+use crate::oracle::Oracle;
 
 /// Tasks of the egress-tui workspace
 #[derive(Debug, Parser)]
@@ -25,6 +27,8 @@ enum Task {
     Bpf(Bpf),
     /// Format, lints, unit, property, scenario, screen, command, live and conformance tests, the BPF object
     Test,
+    #[command(subcommand)]
+    Oracle(Oracle),
     /// What runs inside of a lab
     #[command(subcommand, hide = true)]
     Inside(Inside),
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
         Task::Lab(lab) => lab.run(),
         Task::Bpf(bpf) => bpf.run(),
         Task::Test => check::run(),
+        Task::Oracle(oracle) => oracle.run(),
         Task::Inside(inside) => inside.run().map(|()| 0),
     };
     match done {

@@ -61,6 +61,8 @@ pub(crate) enum Wrap {
 #[derive(Debug)]
 pub(crate) struct Known<'a> {
     pub(crate) upstream: &'a Upstream,
+    /// Outside of the mesh: what the first of merged entries says, whichever the port comes from (`appendSidecarServices`).
+    pub(crate) external: bool,
     pub(crate) dial: Dial,
     pub(crate) wrap: Wrap,
     /// The DestinationRule that has a policy for it, and the path of that policy.
@@ -84,7 +86,13 @@ pub(crate) fn find<'a>(index: &'a Index, proxy: &'a Proxy, cluster: &Cluster) ->
         {
             return Err(Missing::Port(scoped.id));
         }
-        return Ok(Known { upstream: owner, dial: Dial::Dynamic, wrap: Wrap::Nothing, rule: None });
+        return Ok(Known {
+            upstream: owner,
+            external: upstream.external,
+            dial: Dial::Dynamic,
+            wrap: Wrap::Nothing,
+            rule: None,
+        });
     }
     let rule = index.destination_rules.find(proxy.namespace(), &proxy.key.labels, upstream);
     let found = if cluster.subset.is_empty() {
@@ -100,7 +108,8 @@ pub(crate) fn find<'a>(index: &'a Index, proxy: &'a Proxy, cluster: &Cluster) ->
     let wrap = wrap(index, proxy, upstream, port, cluster, &policy, rule.is_some_and(Merged::has_selector), &dial);
     let from = if policy.of_subset { found.map(|(n, _)| *n) } else { rule.and_then(|r| r.from.first().copied()) };
     let object = from.map(|n| index.destination_rules.list[n as usize].meta.object.clone());
-    Ok(Known { upstream: owner, dial, wrap, rule: object.filter(|_| policy.tls.is_some()).map(|o| (o, policy.path)) })
+    let rule = object.filter(|_| policy.tls.is_some()).map(|o| (o, policy.path));
+    Ok(Known { upstream: owner, external: upstream.external, dial, wrap, rule })
 }
 
 /// TLS settings and balancer for a port and subset.

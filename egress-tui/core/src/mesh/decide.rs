@@ -452,7 +452,7 @@ impl Walk<'_> {
                 out.response = chooser.http.then_some(503);
                 return out;
             }
-            let mut out = Expected::new(if upstream.external { Outcome::Direct } else { Outcome::InMesh });
+            let mut out = Expected::new(if known.external { Outcome::Direct } else { Outcome::InMesh });
             out.next = Some(next(known, wire));
             return out;
         }

@@ -165,7 +165,7 @@ impl Building<'_> {
                 self.add(&adding);
                 continue;
             }
-            let reach: Vec<_> = self.index.registry.reach(upstream, port).collect();
+            let reach: Vec<_> = self.index.registry.reach_by_number(upstream, port.number).collect();
             if !upstream.kubernetes && reach.is_empty() && upstream.selector.is_none() {
                 self.add(&adding);
                 continue;

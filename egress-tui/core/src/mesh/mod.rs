@@ -14,6 +14,7 @@
 //! fields that decide it. It never looks at what was seen; that is compared in [`crate::verdict`]. Scopes, listeners and route
 //! tables are compiled when a pod first needs them, and shared between pods that are alike.
 
+mod allocate;
 mod arrive;
 mod ask;
 mod authz;

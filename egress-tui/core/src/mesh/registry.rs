@@ -8,7 +8,6 @@ use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
 use crate::id::ObjectRef;
-use crate::mesh::host;
 use crate::mesh::object::istio::EntryPort;
 use crate::mesh::object::mesh_config::EntryVisibility;
 use crate::mesh::object::read::{Labels, selects};
@@ -17,6 +16,7 @@ use crate::mesh::object::{
 };
 use crate::mesh::options::Rules;
 use crate::mesh::protocol::Protocol;
+use crate::mesh::{allocate, host};
 
 /// Index into [`Registry::upstreams`], which are sorted: oldest first, then name, then namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -210,6 +210,9 @@ impl Registry {
                 ))
         });
         resolve_aliases(&mut upstreams);
+        if !sources.rules.ip_autoallocate {
+            allocate::addresses(&mut upstreams);
+        }
         let mut registry = Self { upstreams, ..Self::default() };
         for n in 0..registry.upstreams.len() {
             registry.index(UpstreamId(n as u32));
@@ -254,6 +257,25 @@ impl Registry {
     /// The upstreams of a hostname, one for each namespace.
     pub(crate) fn named(&self, host: &str) -> &[(ArcStr, UpstreamId)] {
         self.by_host.get(host).map_or(&[], Vec::as_slice)
+    }
+
+    /// Endpoints that a host has on a port of this number, from whichever of its entries: istiod keeps them by namespace, host and
+    /// number, and of several entries the last one that has any counts (`initServiceRegistry`, `ServiceEndpointsByPort`).
+    pub(crate) fn reach_by_number<'a>(
+        &'a self,
+        upstream: &Upstream,
+        number: u16,
+    ) -> impl Iterator<Item = &'a Reach> + 'a {
+        let list =
+            self.endpoints.get(&(upstream.namespace.clone(), upstream.host.clone())).map_or(&[][..], Vec::as_slice);
+        let same = self.of_host.get(&upstream.host).into_iter().flatten().map(|id| self.get(*id));
+        let named = same
+            .filter(|u| u.namespace == upstream.namespace)
+            .filter_map(|u| u.ports.iter().find(|p| p.number == number))
+            .filter(|p| list.iter().any(|r| r.port_name == p.name))
+            .last()
+            .map(|p| p.name.clone());
+        list.iter().filter(move |r| named.as_ref() == Some(&r.port_name))
     }
 
     /// Endpoints of a port.
@@ -454,7 +476,8 @@ fn endpoints(sources: &Sources<'_>) -> FxHashMap<(ArcStr, ArcStr), Vec<Reach>> {
         }
         let list = match of_service.get(&(meta.namespace().as_str(), meta.name().as_str())) {
             Some(slices) => slices.iter().flat_map(|s| of_slice(s, &pods)).collect(),
-            // no slice at all: the objects were written by hand, so the pods that the selector names are the endpoints
+            // no slice of any Service: the objects were written by hand, so the pods that the selector names are the endpoints
+            None if !sources.slices.is_empty() => Vec::new(),
             None => of_selector(service, pods_of.get(meta.namespace().as_str()).map_or(&[], Vec::as_slice)),
         };
         out.insert(key, list);

@@ -308,7 +308,8 @@ impl<'a> Table<'a> {
         for (n, place) in egress.by_port.get(&port).into_iter().flatten() {
             let scoped = &egress.services[*n as usize];
             let upstream = index.registry.get(scoped.id);
-            if let Some(port) = scoped.ports(upstream).nth(*place as usize) {
+            // a UDP port is none here (`PortList.GetByPort`)
+            if let Some(port) = scoped.ports(upstream).nth(*place as usize).filter(|p| p.protocol != Protocol::Udp) {
                 members.insert(lower(&upstream.host), Member { scoped, upstream, port });
             }
         }
