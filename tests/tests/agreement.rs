@@ -54,10 +54,13 @@ fn renamed(text: &str, names: &BTreeSet<String>) -> String {
         let end = rest.find(|c| !part_of_name(c)).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
         out.push_str(word);
-        // What a colon follows is a key.
-        let key = after.strip_prefix('"').unwrap_or(after).starts_with(':');
-        if !key && names.contains(word) {
-            out.push('x');
+        // What a colon follows is a key, unless the colon is that of a port.
+        let key = match after.strip_prefix('"') {
+            Some(after) => after.starts_with(':'),
+            None => after.starts_with(": ") || after.starts_with(":\n"),
+        };
+        if !key && names.contains(&word.to_ascii_lowercase()) {
+            out.push(if word.chars().any(char::is_lowercase) { 'x' } else { 'X' });
         }
         let skip = after.chars().next().map_or(0, char::len_utf8);
         out.push_str(&after[..skip]);
