@@ -23,6 +23,7 @@ mod chain;
 mod cluster;
 mod decide;
 pub mod expected;
+mod gap;
 mod gateway;
 mod gatewayapi;
 mod host;
