@@ -31,7 +31,7 @@ impl Mesh {
                 if let Address::Ip(ip) = upstream.address {
                     found.push(ip);
                 }
-                found.extend(upstream.allocated.iter().copied());
+                found.extend(upstream.allocated.iter().map(|(_, ip)| *ip));
             }
         });
         found.into_iter()
