@@ -319,6 +319,10 @@ impl Scenario {
             let call = call.and_then(|n| self.calls.get(n));
             let call = call.with_context(|| format!("an answer to no call: {line}"))?;
             let expect = Value::Object(call.expect.clone());
+            // an answer of the proxy itself has a status and no outcome
+            if answer["outcome"].is_null() && answer["response"].is_null() {
+                out.push(call.difference("outcome", &expect["outcome"], &Value::Null));
+            }
             call.against_istio("", &expect, &answer, &mut out);
             match (expect.get("leg2"), answer.get("leg2").filter(|l| !l.is_null())) {
                 (Some(ours), Some(theirs)) => call.against_istio("leg2.", ours, theirs, &mut out),
@@ -344,9 +348,9 @@ impl CallLine {
         json!({
             "id": id.to_string(),
             "from": self.from.as_deref().unwrap_or("default/sleep"),
-            "leg": self.leg,
+            "leg": self.leg.as_deref().unwrap_or("outbound"),
             "to": self.to,
-            "protocol": self.protocol,
+            "protocol": self.protocol.as_deref().unwrap_or("tcp"),
             "payload": self.payload,
             "sni": self.sni,
             "host": self.host,
@@ -435,9 +439,11 @@ fn deciding(answer: &Value) -> Value {
     last.and_then(source).map_or(Value::Null, Value::String)
 }
 
-/// Object and field of what nearly applied.
+/// Object and field of what nearly applied, without what decided.
 fn near(answer: &Value) -> Value {
-    steps(answer).filter(|s| s["outcome"] == "miss").filter_map(source).map(Value::String).collect()
+    let decided = deciding(answer);
+    let misses = steps(answer).filter(|s| s["outcome"] == "miss").filter_map(source).map(Value::String);
+    misses.filter(|m| *m != decided).collect()
 }
 
 fn chain(answer: &Value) -> String {

@@ -6,7 +6,7 @@ use crate::id::ObjectRef;
 use crate::mesh::authz::{Arrival, Court, Identity, Request, Ruling};
 use crate::mesh::chain::{Action, Chain, Termination};
 use crate::mesh::decide::{Chooser, Walk, Wire, Wrapped, answered, broken, not_found};
-use crate::mesh::gateway::{GatewayListener, MergedGateway, ServerId, hosts_fit};
+use crate::mesh::gateway::{GatewayListener, MergedGateway, ServerId};
 use crate::mesh::object::TlsMode;
 use crate::mesh::{Certainty, Expected, Outcome};
 use crate::verdict::{Mark, Reason, Step};
@@ -17,7 +17,9 @@ impl Walk<'_> {
         let index = &self.mesh.index;
         let Some(merged) = self.mesh.merged_gateway(self.proxy, self.pod) else {
             let out = broken(Reason::GatewaySelectsNothing, "no Gateway selects this pod: it listens on nothing");
-            return named(out, Some((self.mesh.pod(self.pod).object.clone(), ".metadata.labels".into())));
+            let mut out = out;
+            self.unselected().decide(&mut out);
+            return out;
         };
         let port = wire.to.port();
         let targets = &self.mesh.gateway_of(self.pod).targets;
@@ -58,11 +60,15 @@ impl Walk<'_> {
             wire.sni = wire.host.clone().unwrap_or_default();
         }
         let Some(chain) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
-            return self.no_server(listener, &wire);
+            let mut out = self.no_server(listener, &wire);
+            if let Some(gap) = self.no_chain(merged, port, (wire.tls != Wrapped::Plain).then_some(&wire.sni)) {
+                gap.decide(&mut out);
+            }
+            return out;
         };
         let server = self.server_of(listener, chain);
         if let Some(out) = mismatch(chain, wire.tls) {
-            return named(out, server);
+            return named(out, server.map(|(object, field)| (object, format!("{field}.tls.mode").into())));
         }
         let ruling = self.authorized(listener, chain, &wire);
         if let Ruling::Stops(step) = ruling {
@@ -86,7 +92,8 @@ impl Walk<'_> {
                     || (wire.tls == Wrapped::Plain && !wire.http)
                 {
                     let says = format!("the server on port {port} speaks HTTP, and these bytes are none");
-                    return named(broken(Reason::ProtocolMismatch, says), server);
+                    let protocol = server.map(|(object, field)| (object, format!("{field}.port.protocol").into()));
+                    return named(broken(Reason::ProtocolMismatch, says), protocol);
                 }
                 let mut guessed = false;
                 if !wire.http {
@@ -199,52 +206,10 @@ impl Walk<'_> {
 
     /// Names what keeps the routes that there are for a host off this gateway.
     fn explained(&self, mut out: Expected, merged: &MergedGateway, port: u16, host: &str) -> Expected {
-        let Some((object, field, says)) = self.nearest_route(merged, port, host) else { return out };
-        if let Some(step) = out.because.last_mut() {
-            let whole = format!("{}: {says}", step.says);
-            *step = Step { says: whole, ..step.clone() }.by(object, field);
+        if let Some(gap) = self.no_route(merged, port, host) {
+            gap.decide(&mut out);
         }
         out
-    }
-
-    fn nearest_route(&self, merged: &MergedGateway, port: u16, host: &str) -> Option<(ObjectRef, ArcStr, String)> {
-        let index = &self.mesh.index;
-        let servers: Vec<ServerId> = merged.servers.iter().filter(|(_, p)| *p == port).map(|(s, _)| *s).collect();
-        let mut ids = Vec::new();
-        index.virtual_services.by_host.each_match(host, |list| ids.extend(list.iter().copied()));
-        let mut best: Option<(u8, (ObjectRef, ArcStr, String))> = None;
-        for id in ids {
-            let vs = index.virtual_services.get(id);
-            let bound = servers.iter().find(|(g, _)| vs.gateways.contains(&index.gateways[*g as usize].bound_name));
-            let seen = index.virtual_services.visibility[id.0 as usize].includes(self.proxy.namespace());
-            let found = match bound {
-                None => {
-                    let says = format!("{} does not name a Gateway of this port", vs.shown);
-                    (2, (vs.shown.clone(), ".spec.gateways".into(), says))
-                }
-                Some(_) if !seen => {
-                    let says =
-                        format!("{} is not exported to the gateway's namespace {}", vs.shown, self.proxy.namespace());
-                    (0, (vs.shown.clone(), ".spec.exportTo".into(), says))
-                }
-                Some((g, s)) => {
-                    let gateway = &index.gateways[*g as usize];
-                    let server = &gateway.servers[*s as usize];
-                    if hosts_fit(server, vs.meta.namespace(), &vs.hosts) {
-                        let says = format!("no rule of {} is for this gateway and port", vs.shown);
-                        (1, (vs.shown.clone(), ".spec".into(), says))
-                    } else {
-                        let says = format!("its hosts do not admit {}", vs.shown);
-                        let field = format!("{}.hosts", server.path);
-                        (0, (gateway.shown.clone(), field.into(), says))
-                    }
-                }
-            };
-            if best.as_ref().is_none_or(|(rank, _)| found.0 < *rank) {
-                best = Some(found);
-            }
-        }
-        best.map(|(_, found)| found)
     }
 
     fn server_id(listener: &GatewayListener, chain: &Chain) -> Option<ServerId> {

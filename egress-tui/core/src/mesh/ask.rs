@@ -129,6 +129,9 @@ impl Mesh {
         if names.is_empty() {
             names.extend(call.dns);
         }
+        let cluster = out.cluster.clone().filter(|_| call.leg == CallLeg::Gateway && names.is_empty());
+        // at a gateway, what arrives without a name is for the host that the route leads to
+        names.extend(cluster.as_deref().and_then(|c| c.split('|').nth(3)));
         let names: Vec<&str> = names.iter().map(|n| without_port(n)).collect();
         // what arrives at a gateway comes to a port of the gateway: the port that is asked for is that of its route
         let routed = out.cluster.as_deref().and_then(|c| c.split('|').nth(1)).and_then(|p| p.parse().ok());
@@ -141,6 +144,9 @@ impl Mesh {
         if unrouted {
             if registered.registration == Registration::Visible {
                 misses.extend(self.unrouted(&near));
+            }
+            if misses.first().is_some_and(|m| m.reason == Reason::SidecarScope) {
+                out.registration = Registration::NotVisible;
             }
             let reason = match registered.registration {
                 Registration::Visible => misses.first().map_or(Reason::ProtocolMismatch, |m| m.reason),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use arcstr::ArcStr;
 
-use crate::id::NamespacedName;
+use crate::id::{NamespacedName, ObjectRef};
 use crate::mesh::chain::{Action, Chain, Cluster, Picked, Seen, Weighted};
 use crate::mesh::cluster::{self, Dial, Known, Missing, Wrap};
 use crate::mesh::listener::{Bind, VIRTUAL_OUTBOUND};
@@ -126,6 +126,7 @@ impl Walk<'_> {
                     Mark::Decides,
                     format!("{place} speaks HTTP only, and these bytes are none"),
                 ));
+                self.by_port_of(&mut out, chain, ".protocol", port);
                 out
             }
             Action::Routes | Action::GatewayRoutes(_) => {
@@ -143,12 +144,20 @@ impl Walk<'_> {
             Action::OwnRoutes(host) => {
                 let routes = self.proxy.routes(index, port);
                 match routes.own(host) {
-                    Some(host) => self.http(host, wire),
+                    Some(host) => {
+                        let mut out = self.http(host, wire);
+                        // the Host is not compared here: the address brought it
+                        out.entry = None;
+                        out
+                    }
                     None => not_found("the route table of this listener has no virtual host"),
                 }
             }
         };
         self.take(&mut out, chain, listener.bind, wire);
+        if out.outcome == Outcome::Broken && chain.origin.rule.is_none() {
+            self.by_port_of(&mut out, chain, "", port);
+        }
         out.because.insert(0, Step::new("listener", Mark::Ok, place));
         out
     }
@@ -178,7 +187,7 @@ impl Walk<'_> {
         let upstream = self.mesh.index.registry.get(id);
         let field = match by {
             Match::Sni | Match::Host => upstream.host_field(),
-            Match::Address | Match::Cidr => upstream.address_field(),
+            Match::Address | Match::Cidr => self.proxy.address_field(upstream),
             Match::AnyAddress => {
                 upstream.port(port).map_or(ArcStr::new(), |p| format!(".spec.ports[{}]", p.index).into())
             }
@@ -215,10 +224,20 @@ impl Walk<'_> {
                 && host.routes.iter().any(|r| !matches!(r.path, crate::mesh::route::PathMatch::Any)));
         let Some(first) = possible.first() else {
             let mut out = not_found("no route of the virtual host matches the request");
-            self.by_host(&mut out, host, wire);
-            if wire.path.is_none() && !host.routes.is_empty() {
+            out.reason = Some(Reason::HttpNotMatched);
+            if let Some(rule) = host.routes.iter().find_map(|r| r.rule)
+                && let Some(step) = out.because.first_mut()
+            {
+                let (object, field) = self.mesh.rule_field(rule);
+                *step = step.clone().by(object, format!("{field}.uri"));
+            }
+            if wire.path.is_none() {
+                for other in host.routes.iter() {
+                    self.alternative(&mut out, other, wire);
+                }
                 out.certainty = Certainty::NeedsL7;
             }
+            self.by_host(&mut out, host, wire);
             return out;
         };
         let mut out = self.route(first, wire);
@@ -226,6 +245,7 @@ impl Walk<'_> {
             self.alternative(&mut out, other, wire);
         }
         if !ended {
+            Self::start_alternatives(&mut out);
             out.alternatives.push("404".into());
             out.alternative_outcomes.push(Outcome::Broken);
         }
@@ -421,8 +441,18 @@ impl Walk<'_> {
         let mut out = broken(reason, says);
         out.cluster = Some(name);
         out.response = chooser.http.then_some(chooser.missing);
-        let place = match (chooser.rule, missing) {
-            (Some(rule), _) => Some(self.mesh.destination_field(rule, chooser.place)),
+        let place: Option<(ObjectRef, ArcStr)> = match (chooser.rule, missing) {
+            (Some(rule), missing) => {
+                let (object, field) = self.mesh.destination_field(rule, chooser.place);
+                // a VirtualService says it in fields below; a backendRef is one line
+                let leaf = match missing {
+                    _ if !field.ends_with(".destination") => "",
+                    Missing::Host => ".host",
+                    Missing::Subset(_) => ".subset",
+                    Missing::Port(_) | Missing::Names(_) => "",
+                };
+                Some((object, format!("{field}{leaf}").into()))
+            }
             (None, Missing::Port(id) | Missing::Subset(id) | Missing::Names(id)) => {
                 // another entry of this host stands for it in this proxy's clusters
                 Some((self.mesh.index.registry.get(id).object.clone(), ".spec.ports".into()))
@@ -431,6 +461,14 @@ impl Walk<'_> {
         };
         if let (Some((object, field)), Some(step)) = (place, out.because.first_mut()) {
             *step = step.clone().by(object, field);
+        }
+        let gap = match missing {
+            Missing::Host => self.hidden(&cluster.host),
+            Missing::Port(id) => self.reduced(id, cluster.port),
+            Missing::Subset(_) | Missing::Names(_) => None,
+        };
+        if let Some(gap) = gap {
+            gap.decide(&mut out);
         }
         out
     }
@@ -540,7 +578,9 @@ impl Walk<'_> {
         }
         let proxy = self.mesh.proxy(pod)?;
         let from = Some(self.pod);
-        let mut out = Walk { mesh: self.mesh, proxy, pod, from, depth: self.depth + 1 }.at_gateway(&next);
+        let there = Walk { mesh: self.mesh, proxy, pod, from, depth: self.depth + 1 };
+        let mut out = there.at_gateway(&next);
+        there.blame(&mut out, chooser.rule);
         self.mesh.taint(&mut out, proxy, next.to.port());
         Some(out)
     }

@@ -48,7 +48,7 @@ impl Inside {
                 Address::Cidr(IpNet::V6(net)) => out.v6.entry(net.trunc()).or_default().push(id),
                 Address::Any => {}
             }
-            for ip in &upstream.allocated {
+            for (_, ip) in &upstream.allocated {
                 out.entries.entry(*ip).or_default().push(id);
             }
             for port in &upstream.ports {

@@ -12,7 +12,7 @@ use crate::mesh::object::virtual_service::MESH;
 use crate::mesh::object::{HttpAction, HttpMatch, L4Match, Route, Semantics, VirtualService};
 use crate::mesh::protocol::Protocol;
 use crate::mesh::proxy::Proxy;
-use crate::mesh::registry::{Address, UpstreamId};
+use crate::mesh::registry::{Address, Upstream, UpstreamId};
 use crate::mesh::route::PathMatch;
 use crate::mesh::visible::VsId;
 use crate::mesh::{Bytes, Call, Expected, Mesh, Miss};
@@ -119,7 +119,9 @@ impl Mesh {
                 Address::Cidr(net) => !net.contains(&ip) && !p.protocol.is_http(),
                 Address::Any => false,
             };
-            let found = if wrong_bytes {
+            let found = if let Some(found) = self.off_the_port(near, upstream) {
+                (0, found)
+            } else if wrong_bytes {
                 let says = format!(
                     "port {port} of {} is declared {}, and the bytes are {bytes}",
                     upstream.host,
@@ -131,11 +133,11 @@ impl Mesh {
                 (0, miss(Reason::NoSni, upstream.host_field().to_string(), says))
             } else if elsewhere {
                 let says = format!("{} is registered with other addresses than {ip}", upstream.host);
-                (2, miss(Reason::SniIpMismatch, upstream.address_field().to_string(), says))
-            } else if let Some(found) = self.tls_rule_for(near, &upstream.host) {
+                (2, miss(Reason::SniIpMismatch, near.proxy.address_field(upstream).to_string(), says))
+            } else if let Some(found) = self.tls_rule_for(near, *id) {
                 (0, found)
             } else {
-                (3, self.shadowed(near, *id))
+                (0, self.shadowed(near, *id))
             };
             if best.as_ref().is_none_or(|(rank, _)| found.0 < *rank) {
                 best = Some(found);
@@ -144,57 +146,102 @@ impl Mesh {
         best.map(|(_, miss)| miss)
     }
 
+    /// An egress listener of the Sidecar that has this port imports other hosts: what its catch-all imports is not on the port.
+    fn off_the_port(&self, near: &Near<'_>, upstream: &Upstream) -> Option<Miss> {
+        let scope = &near.proxy.scope;
+        let port = near.call.to.port();
+        let place = scope.listeners.iter().position(|l| l.port.is_some_and(|(p, _)| p == port))?;
+        let hosts = &scope.listeners[place].services;
+        if hosts.iter().any(|s| self.index.registry.get(s.id).host == upstream.host) {
+            return None;
+        }
+        let sidecar = &self.index.sidecars[scope.sidecar? as usize].meta.object;
+        Some(Miss {
+            reason: Reason::SidecarScope,
+            object: sidecar.clone(),
+            field: format!(".spec.egress[{place}]").into(),
+            says: format!("the listener of {sidecar} for port {port} does not import {}", upstream.host),
+            gateway: None,
+        })
+    }
+
     /// A tls rule that holds for the upstream takes the place of its own chain: other server names pass it by (semantics C7).
-    fn tls_rule_for(&self, near: &Near<'_>, host: &str) -> Option<Miss> {
+    fn tls_rule_for(&self, near: &Near<'_>, id: UpstreamId) -> Option<Miss> {
         if near.call.bytes != Bytes::Tls {
             return None;
         }
-        let mut ids = Vec::new();
-        self.index.virtual_services.by_host.each_match(host, |list| ids.extend(list.iter().copied()));
-        for id in ids {
-            let vs = self.index.virtual_services.get(id);
-            if let Some(rule) = vs.tls.iter().find(|r| !r.matches.is_empty()) {
-                let says = format!("the tls rules of {} do not hold this server name", vs.shown);
-                let field = rule
-                    .matches
-                    .first()
-                    .map_or_else(|| rule.at.path.clone(), |m| format!("{}.sniHosts", m.path).into());
-                return Some(Miss {
-                    reason: Reason::SniNotMatched,
-                    object: vs.object_of(&rule.at),
-                    field,
-                    says,
-                    gateway: None,
-                });
-            }
-        }
-        None
+        let listeners = near.proxy.listeners(&self.index, near.call.to.port());
+        let chains = &listeners.find(near.call.to.ip(), None)?.chains.list;
+        let host = &self.index.registry.get(id).host;
+        let of = |other: UpstreamId| self.index.registry.get(other).host == *host;
+        let rule = chains.iter().filter(|c| c.origin.upstream.is_some_and(of)).find_map(|c| c.origin.rule)?;
+        let (object, field) = self.rule_field(rule);
+        Some(Miss {
+            reason: Reason::SniNotMatched,
+            says: format!("{object} {field} takes the place of the chain of {host}, and holds other server names"),
+            object,
+            field: format!("{field}.sniHosts").into(),
+            gateway: None,
+        })
     }
 
-    /// Another entry has the listener.
+    /// Another entry has the listener, or the longer prefix.
     fn shadowed(&self, near: &Near<'_>, id: UpstreamId) -> Miss {
         let registry = &self.index.registry;
         let upstream = registry.get(id);
-        let port = near.call.to.port();
+        let (ip, port) = (near.call.to.ip(), near.call.to.port());
         let listeners = near.proxy.listeners(&self.index, port);
-        let first =
-            listeners.find(near.call.to.ip(), None).and_then(|l| l.chains.list.first()).and_then(|c| c.origin.upstream);
-        let other = first.map(|first| registry.get(first)).filter(|u| u.object != upstream.object);
-        match other {
-            Some(other) => Miss {
+        let chains = listeners.find(ip, None).map_or(&[][..], |l| &l.chains.list);
+        let others = chains.iter().filter_map(|c| {
+            let other = registry.get(c.origin.upstream?);
+            (other.object != upstream.object).then_some((other, c))
+        });
+        // the longest prefix that holds the address hides the shorter ones
+        let length =
+            |cidrs: &[ipnet::IpNet]| cidrs.iter().filter(|n| n.contains(&ip)).map(ipnet::IpNet::prefix_len).max();
+        let by_host = near.registered.iter().map(|id| registry.get(*id)).filter(|u| {
+            // virtual hosts know one entry of a hostname, the last one
+            matches!(near.call.bytes, Bytes::Http | Bytes::Http2)
+                && u.object != upstream.object
+                && u.host == upstream.host
+        });
+        if let Some(other) = by_host.last() {
+            let field =
+                other.port(port).map_or(ArcStr::from(".spec.ports"), |p| format!(".spec.ports[{}]", p.index).into());
+            return Miss {
                 reason: Reason::ShadowedBy,
                 object: other.object.clone(),
-                field: ".spec.ports".into(),
-                says: format!("{} has port {port} before {}", other.object, upstream.object),
+                field,
+                says: format!(
+                    "{} is the entry of {} that virtual hosts know, not {}",
+                    other.object, other.host, upstream.object
+                ),
                 gateway: None,
-            },
-            None => Miss {
-                reason: Reason::ShadowedBy,
-                object: upstream.object.clone(),
-                field: ".spec.ports".into(),
-                says: format!("another entry or rule has port {port} before {}", upstream.object),
-                gateway: None,
-            },
+            };
+        }
+        let other = others.enumerate().max_by_key(|(n, (_, c))| (length(&c.cidrs), std::cmp::Reverse(*n)));
+        let miss = |object: &ObjectRef, field: ArcStr, says: String| Miss {
+            reason: Reason::ShadowedBy,
+            object: object.clone(),
+            field,
+            says,
+            gateway: None,
+        };
+        match other {
+            Some((_, (other, chain))) if length(&chain.cidrs).is_some() => {
+                let says = format!("{} has a longer prefix for {ip} than {}", other.object, upstream.object);
+                miss(&other.object, near.proxy.address_field(other), says)
+            }
+            Some((_, (other, _))) => {
+                let field = other
+                    .port(port)
+                    .map_or(ArcStr::from(".spec.ports"), |p| format!(".spec.ports[{}]", p.index).into());
+                miss(&other.object, field, format!("{} has port {port} before {}", other.object, upstream.object))
+            }
+            None => {
+                let says = format!("another entry or rule has port {port} before {}", upstream.object);
+                miss(&upstream.object, ".spec.ports".into(), says)
+            }
         }
     }
 }
@@ -324,16 +371,16 @@ impl Rules<'_> {
         }
         self.port(m.port, &m.path, &mut out);
         self.source(&m.source_labels, &m.source_namespace, &m.path, &mut out);
-        if block == Block::Tls && call.bytes != Bytes::Unknown {
+        if block == Block::Tls && fits && call.bytes != Bytes::Unknown {
             let sni = call.sni.map(str::to_ascii_lowercase).filter(|s| !s.is_empty());
             match sni {
                 None => {
                     let says = "the rule needs a server name, and the connection has none".to_owned();
-                    out.push(self.failure(Reason::NoSni, format!("{}.sniHosts", m.path), says));
+                    out.push(self.failure(Reason::NoSni, self.sni_field(&m.path), says));
                 }
                 Some(sni) if !m.sni.iter().any(|h| host::subset(&sni, h)) => {
                     let says = format!("the rule does not hold the server name {}", crate::name::printable(&sni));
-                    out.push(self.failure(Reason::SniNotMatched, format!("{}.sniHosts", m.path), says));
+                    out.push(self.failure(Reason::SniNotMatched, self.sni_field(&m.path), says));
                 }
                 Some(_) => {}
             }
@@ -344,6 +391,14 @@ impl Rules<'_> {
             out.push(self.failure(Reason::SubnetNotMatched, format!("{}.destinationSubnets", m.path), says));
         }
         out
+    }
+
+    /// Where a rule says its server names; a TLSRoute says them once for all of its rules.
+    fn sni_field(&self, path: &str) -> String {
+        match self.vs.semantics {
+            Semantics::GatewayApi => ".spec.hostnames".to_owned(),
+            Semantics::Istio => format!("{path}.sniHosts"),
+        }
     }
 
     fn wrong_block(&self, word: &str, path: &str) -> Failure {

@@ -24,6 +24,7 @@ mod chain;
 mod cluster;
 mod decide;
 pub mod expected;
+mod gap;
 mod gateway;
 mod gatewayapi;
 mod host;

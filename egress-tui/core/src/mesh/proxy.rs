@@ -84,6 +84,17 @@ impl Proxy {
         upstream.address_for(self.key.allocated)
     }
 
+    /// Path of the address that this proxy binds.
+    pub(crate) fn address_field(&self, upstream: &Upstream) -> ArcStr {
+        match (upstream.address, self.address(upstream)) {
+            (Address::Any, Address::Ip(own)) => {
+                let place = upstream.allocated.iter().find(|(_, a)| *a == own).map_or(0, |(n, _)| *n);
+                format!(".status.addresses[{place}]").into()
+            }
+            _ => upstream.address_field(),
+        }
+    }
+
     /// Addresses by which it knows an upstream (`GetAllAddressesForProxy`).
     pub(crate) fn addresses(&self, upstream: &Upstream) -> Vec<IpAddr> {
         if !upstream.cluster_ips.is_empty() {
@@ -91,7 +102,7 @@ impl Proxy {
             return upstream.cluster_ips.iter().filter(family).copied().collect();
         }
         match upstream.address {
-            Address::Any if self.key.allocated => upstream.allocated.clone(),
+            Address::Any if self.key.allocated => upstream.allocated.iter().map(|(_, ip)| *ip).collect(),
             Address::Ip(ip) => vec![ip],
             Address::Any | Address::Cidr(_) => Vec::new(),
         }

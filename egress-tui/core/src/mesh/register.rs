@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use arcstr::ArcStr;
+
 use crate::mesh::host;
 use crate::mesh::index::Index;
-use crate::mesh::object::ServiceEntry;
+use crate::mesh::object::{Resolution, ServiceEntry};
 use crate::mesh::proxy::{Proxy, Role};
 use crate::mesh::registry::{Address, Upstream, UpstreamId, Visibility};
 use crate::mesh::{Mesh, Miss, Registration};
@@ -29,7 +31,7 @@ impl Mesh {
                 if let Address::Ip(ip) = upstream.address {
                     found.push(ip);
                 }
-                found.extend(upstream.allocated.iter().copied());
+                found.extend(upstream.allocated.iter().map(|(_, ip)| *ip));
             }
         });
         found.into_iter()
@@ -49,7 +51,19 @@ impl Mesh {
                 continue;
             }
             by_name = true;
+            let known = candidates.len();
             index.registry.of_host.each_match(name, |ids| candidates.extend(ids.iter().copied()));
+            if candidates.len() == known {
+                // a name below a headless Service, or a Service's short form: `name`, `name.namespace`, `name.namespace.svc`
+                let headless = |id: &&UpstreamId| {
+                    let upstream = index.registry.get(**id);
+                    upstream.kubernetes && upstream.resolution == Resolution::Passthrough
+                };
+                let above = name.match_indices('.').filter_map(|(at, _)| index.registry.of_host.get(&name[at + 1..]));
+                candidates.extend(above.flatten().filter(headless));
+                let long = long_name(name, proxy.namespace()).and_then(|long| index.registry.of_host.get(&long));
+                candidates.extend(long.into_iter().flatten());
+            }
             let holds = |entry: &ServiceEntry| entry.hosts.iter().any(|h| host::subset(name, h));
             hidden.extend(index.hidden.iter().filter(|h| holds(&h.entry)));
         }
@@ -60,6 +74,15 @@ impl Mesh {
             }
             let listed = ip.to_string();
             hidden.extend(index.hidden.iter().filter(|h| h.entry.addresses.iter().any(|a| *a == listed)));
+        }
+        // an ExternalName Service registers nothing itself: it is another name of its target
+        for id in std::mem::take(&mut candidates) {
+            match &index.registry.get(id).external_name {
+                Some(target) => index.registry.of_host.each_match(target, |ids| {
+                    candidates.extend(ids.iter().filter(|id| index.registry.get(**id).external_name.is_none()));
+                }),
+                None => candidates.push(id),
+            }
         }
         candidates.sort_unstable();
         candidates.dedup();
@@ -110,6 +133,16 @@ impl Mesh {
     }
 }
 
+/// The host of the Service that a short name means in a namespace.
+fn long_name(name: &str, namespace: &str) -> Option<ArcStr> {
+    let mut parts = name.split('.');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(name), None, ..) => Some(host::service_host(name, namespace)),
+        (Some(name), Some(namespace), None | Some("svc"), None) => Some(host::service_host(name, namespace)),
+        _ => None,
+    }
+}
+
 fn other_port(upstream: &Upstream, port: u16) -> Miss {
     let ports: Vec<String> = upstream.ports.iter().map(|p| p.number.to_string()).collect();
     Miss {
@@ -122,7 +155,7 @@ fn other_port(upstream: &Upstream, port: u16) -> Miss {
 }
 
 /// Why a proxy does not see an upstream.
-fn hides(index: &Index, proxy: &Proxy, upstream: &Upstream) -> Option<Miss> {
+pub(crate) fn hides(index: &Index, proxy: &Proxy, upstream: &Upstream) -> Option<Miss> {
     let namespace = proxy.namespace();
     if !upstream.visibility.includes(namespace) {
         let capped = upstream.declared_export.as_deref().unwrap_or(&index.config.service_export);

@@ -92,8 +92,8 @@ pub(crate) struct Upstream {
     pub(crate) address: Address,
     /// All cluster addresses of a Service.
     pub(crate) cluster_ips: Vec<IpAddr>,
-    /// Allocated by istiod (`status.addresses`).
-    pub(crate) allocated: Vec<IpAddr>,
+    /// Allocated by istiod (`status.addresses`), with their places there.
+    pub(crate) allocated: Vec<(u16, IpAddr)>,
     pub(crate) ports: Vec<Port>,
     pub(crate) resolution: Resolution,
     pub(crate) external: bool,
@@ -117,9 +117,9 @@ impl Upstream {
             (Address::Any, true) => self
                 .allocated
                 .iter()
-                .find(|a| a.is_ipv4())
+                .find(|(_, a)| a.is_ipv4())
                 .or(self.allocated.first())
-                .map_or(Address::Any, |a| Address::Ip(*a)),
+                .map_or(Address::Any, |(_, a)| Address::Ip(*a)),
             (address, _) => address,
         }
     }
@@ -357,7 +357,8 @@ fn of_entry(entry: &ServiceEntry, sources: &Sources<'_>, out: &mut Vec<Upstream>
             .is_some_and(|v| v.eq_ignore_ascii_case("false"));
     for (host_index, host) in (0u16..).zip(&entry.hosts) {
         let allocated = if auto {
-            entry.allocated.iter().filter(|(_, h)| h == host).filter_map(|(value, _)| value.parse().ok()).collect()
+            let places = (0u16..).zip(&entry.allocated).filter(|(_, (_, h))| h == host);
+            places.filter_map(|(n, (value, _))| value.parse().ok().map(|ip| (n, ip))).collect()
         } else {
             Vec::new()
         };

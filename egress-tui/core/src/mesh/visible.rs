@@ -129,6 +129,10 @@ fn delegate(
             let mut merged = inner.clone();
             merged.at.object = Some(target.meta.object.clone());
             merged.matches = matches;
+            if inner.matches.is_empty() {
+                // the conditions are the root's, the rule is the delegate's
+                merged.matches.iter_mut().for_each(|m| m.path = inner.at.path.clone());
+            }
             // a rewrite of the root holds where the delegate has none; so do its headers and mirrors
             if !inner.rewrites || inner.authority.is_none() {
                 merged.authority = inner.authority.clone().or_else(|| rule.authority.clone());

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::id::{NamespacedName, ObjectRef};
 use crate::input::Transport;
-use crate::mesh::{Call, CallLeg, Expected, Match, Mesh, Miss, Outcome, Owner, ProxyKind, Registration, Uncaptured};
+use crate::mesh::{
+    Call, CallLeg, Certainty, Expected, Match, Mesh, Miss, Outcome, Owner, ProxyKind, Registration, Uncaptured,
+};
 use crate::name::{NameEvidence, NameSource};
 use crate::verdict::{Class, Judgement, Mark, Reason, Step, Verdict};
 
@@ -56,6 +58,21 @@ pub struct Question<'a> {
 /// For one call, as if seen to do what the configuration says (design §7.1).
 pub fn as_configured(mesh: &Mesh, call: &Call<'_>, expected: &Expected) -> Judgement {
     let name = named_by(call);
+    let pod = mesh.pod(call.pod);
+    let own = |c: &crate::mesh::Container| {
+        Some(c.name.as_str()) == call.container && c.role == crate::mesh::ContainerRole::Proxy
+    };
+    if call.leg == CallLeg::Outbound
+        && pod.containers.iter().any(own)
+        && mesh.is_control_plane(call.to.ip(), call.to.port())
+    {
+        let says = "the proxy's connection to its control plane".to_owned();
+        return plain(Verdict::ProxyInfra, Reason::ProxyControl, Some((pod.object.clone(), ".spec.containers")), says);
+    }
+    if call.leg == CallLeg::Outbound && matches!(pod.proxy, ProxyKind::Gateway | ProxyKind::Waypoint) {
+        // what a gateway's pod dials has to fit one of its routes, whoever in it dials
+        return gateway_socket(mesh, call.pod, call.to, &name, pod.containers.iter().any(own));
+    }
     judge(&Question { mesh, call, expected, name: &name, entry_addresses: &[], seen: Seen::AsConfigured })
 }
 
@@ -63,6 +80,10 @@ pub fn as_configured(mesh: &Mesh, call: &Call<'_>, expected: &Expected) -> Judge
 fn named_by(call: &Call<'_>) -> NameEvidence {
     let (host, source) = match (call.sni, call.host, call.dns) {
         (Some(sni), ..) => (Some(sni), NameSource::Sni),
+        // an address as Host names nothing
+        (None, Some(host), dns) if host.parse::<IpAddr>().is_ok() => {
+            (dns, if dns.is_some() { NameSource::Dns } else { NameSource::None })
+        }
         (None, Some(host), _) => (Some(host), NameSource::Http),
         (None, None, Some(dns)) => (Some(dns), NameSource::Dns),
         (None, None, None) => (None, NameSource::None),
@@ -137,8 +158,8 @@ fn escaped(q: &Question<'_>) -> Judgement {
     if mesh_wide || host_by_design {
         let says = format!("neither the namespace nor the labels of {} ask for a proxy", pod.object);
         draft.chain.push(Step::new("captured", Mark::No, cause.says));
-        let field = "namespace and pod labels";
-        return draft.decide(Verdict::OutsideMesh, Reason::OutsideMesh, Some((pod.object.clone(), field.into())), says);
+        let source = cause.object.zip(cause.field);
+        return draft.decide(Verdict::OutsideMesh, Reason::OutsideMesh, source, says);
     }
     let source = cause.object.clone().zip(cause.field.clone());
     if captured.outcome == Outcome::ViaGateway && captured.routed.is_none() && q.call.transport == Transport::Tcp {
@@ -239,17 +260,24 @@ fn taken(q: &Question<'_>) -> Judgement {
     }
     if e.alternative_outcomes.len() > 1 && spread(e) {
         let says = "several outcomes are allowed, and nothing that was seen chooses between them".to_owned();
-        return draft.decide(Verdict::Conditional, e.reason.unwrap_or(Reason::EvidenceMissing), e.routed.clone(), says);
+        let weighted = e.reasons.contains(&Reason::Weighted) && e.certainty == Certainty::Exact;
+        let reason = if weighted { Reason::Weighted } else { Reason::EvidenceMissing };
+        let source = e.routed.clone().or_else(|| draft.end("").0);
+        return draft.decide(Verdict::Conditional, reason, source, says);
     }
     match e.outcome {
         Outcome::Blocked => {
             let reason = e.reason.unwrap_or_else(|| registration_reason(e));
             draft.also(Some(Reason::RegistryOnly));
-            let (source, mut says) = draft.last_source("policy", "outboundTrafficPolicy stopped it");
-            if let Some(miss) = e.misses.iter().find(|m| m.reason == reason) {
-                says = format!("{says}: {}", miss.says);
+            let (policy, says) = draft.last_source("policy", "outboundTrafficPolicy stopped it");
+            // the reason is why it is not registered; the policy stands in the chain
+            match e.misses.iter().find(|m| m.reason == reason) {
+                Some(miss) => {
+                    let source = Some((miss.object.clone(), miss.field.clone()));
+                    draft.decide(Verdict::Blocked, reason, source, format!("{}; {says}", miss.says))
+                }
+                None => draft.decide(Verdict::Blocked, reason, policy, says),
             }
-            draft.decide(Verdict::Blocked, reason, source, says)
         }
         Outcome::Broken => broken(e, draft),
         Outcome::ViaGateway | Outcome::ViaWaypoint => through_gateway(q, draft),
@@ -352,6 +380,9 @@ fn passed(q: &Question<'_>, mut draft: Draft) -> Judgement {
     let (verdict, reason) = match e.registration {
         Registration::NotVisible => (Verdict::NotVisible, hidden_by(e)),
         Registration::OtherPort => (Verdict::WrongPort, Reason::PortNotRegistered),
+        Registration::Visible if e.reason == Some(Reason::SniIpMismatch) => {
+            (Verdict::SniIpMismatch, Reason::SniIpMismatch)
+        }
         Registration::Visible => (Verdict::WrongProtocol, protocol_reason(e)),
         Registration::Unregistered => (Verdict::Unregistered, Reason::Unregistered),
     };

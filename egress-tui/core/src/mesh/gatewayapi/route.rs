@@ -528,7 +528,7 @@ impl<'a> Translation<'a> {
             let routes = self.destinations(route, &rule.backends, grants)?;
             let matches = if route.kind == RouteKind::Tls {
                 let sni = if route.hostnames.is_empty() { vec!["*".into()] } else { route.hostnames.clone() };
-                vec![L4Match { path: ".spec.hostnames".into(), sni, ..L4Match::default() }]
+                vec![L4Match { path: rule.path.clone(), sni, ..L4Match::default() }]
             } else {
                 Vec::new()
             };
