@@ -119,6 +119,25 @@ impl Node {
         cookie
     }
 
+    /// The same, as the kernel's tables tell of it when it is older than the observation.
+    fn older(&mut self, who: &Who, port: u16, to: &str, wire: (&str, &str)) -> SocketCookie {
+        self.cookie += 1;
+        let cookie = SocketCookie(self.cookie);
+        self.event(SocketEvent::Open {
+            cookie,
+            at: Nanos(self.now),
+            started: Nanos::BEFORE,
+            opener: who.opener,
+            transport: Transport::Tcp,
+            dialled: at(to),
+            remote: at(to),
+            local: at(&format!("{}:{port}", who.ip)),
+            wire: Some(Wire { source: at(wire.0), destination: at(wire.1) }),
+            rtt_micros: None,
+        });
+        cookie
+    }
+
     fn accept(&mut self, local: &str, remote: &str) {
         self.cookie += 1;
         let event = SocketEvent::Accept {
@@ -356,6 +375,42 @@ fn a_failed_connect_is_a_row_with_a_failure() {
     node.event(event);
     let world = node.world();
     assert_eq!((only(&world).failures, only(&world).open), (1, 0));
+}
+
+#[test]
+fn what_the_probe_and_the_tables_both_tell_is_one_connection() {
+    let mut node = Node::new();
+    let app = node.who("cloud-platform/etl-uid-1337", "app", "python3", 1337);
+    let source = format!("{}:40000", app.ip);
+    let cookie = node.open(&app, 40_000, WAREHOUSE, (&source, WAREHOUSE));
+    node.say(cookie, &hello(DWH, 4));
+    node.cookie -= 1;
+    assert_eq!(node.older(&app, 40_000, WAREHOUSE, (&source, WAREHOUSE)), cookie);
+    node.older(&app, 40_002, WAREHOUSE, (&format!("{}:40002", app.ip), WAREHOUSE));
+    let world = node.world();
+    assert_eq!(world.each.len(), 2);
+    assert_eq!(world.flows.iter().map(|f| f.connections).sum::<u64>(), 2);
+    assert!(world.flows.iter().all(|f| f.first_seen >= world.started), "nobody knows when the old one began");
+}
+
+#[test]
+fn captured_connections_from_before_are_joined_by_destination_or_not_at_all() {
+    let mut node = Node::new();
+    let (app, envoy) = (node.app("cloud-platform/web"), node.envoy("cloud-platform/web"));
+    for (port, to) in [(40_000, WAREHOUSE), (40_002, "203.0.113.99:1433")] {
+        let source = format!("{}:{port}", app.ip);
+        node.accept(PROXY_PORT, &source);
+        node.older(&app, port, to, (&source, PROXY_PORT));
+    }
+    let out = format!("{}:40001", envoy.ip);
+    node.older(&envoy, 40_001, WAREHOUSE, (&out, WAREHOUSE));
+    let world = node.world();
+    let to = |ip: &str| world.flows.iter().find(|f| f.destination.ip.to_string() == ip).unwrap();
+    let joined = to(at(WAREHOUSE).ip().to_string().as_str());
+    assert_eq!(joined.path.last().unwrap().evidence, Joint::TupleAndWindow, "a guess, and called one");
+    let other = to("203.0.113.99");
+    assert_eq!((other.path.len(), other.leg.as_str()), (1, "app-captured"));
+    assert_eq!((other.verdict(), other.judgement.reason()), (Verdict::Unknown, Reason::EvidenceMissing));
 }
 
 #[test]

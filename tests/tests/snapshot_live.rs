@@ -7,11 +7,11 @@ mod node;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use egress_tests::program;
-use node::{APP, Node, OUTSIDE, POD};
+use node::{APP, Actor, Node, OUTSIDE, POD};
 use serde_json::Value;
 
 /// The pod that the node's cgroup belongs to: a labelled client of the warehouse that excludes its port.
@@ -67,10 +67,19 @@ fn ready(file: &Path, child: &mut Child) {
 }
 
 fn snapshot(node: &Node, arguments: &[&str], play: impl FnOnce()) -> (i32, Vec<u8>) {
+    snapshot_by(program::command(&[]), node, arguments, play)
+}
+
+fn snapshot_by(mut command: Command, node: &Node, arguments: &[&str], play: impl FnOnce()) -> (i32, Vec<u8>) {
     let mesh = mesh();
     let file = mesh.path().join("ready");
-    let mut command = program::command(&["snapshot", "--node", "worker-1", "--duration", "60s"]);
-    command.args(arguments).arg("--mesh").arg(mesh.path()).arg("--cgroup-root").arg(&node.root);
+    command
+        .args(["snapshot", "--node", "worker-1", "--duration", "60s"])
+        .args(arguments)
+        .arg("--mesh")
+        .arg(mesh.path())
+        .arg("--cgroup-root")
+        .arg(&node.root);
     command.arg("--ready-file").arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     ready(&file, &mut child);
@@ -137,4 +146,96 @@ fn lines_and_csv_say_the_same_as_the_document() {
     let row = table.lines().find(|l| l.contains(",1433,")).unwrap();
     assert!(row.contains("bypass") && row.contains("EXCLUDED_PORT") && row.contains("legacy-7d9f8-x2x7p"), "{row}");
     assert!(table.lines().next().unwrap().starts_with("id,verdict,class"));
+}
+
+/// A pod that has dialled out, was refused once, listens and serves, before anybody looks.
+struct Before {
+    app: Actor,
+    outside: Actor,
+}
+
+impl Before {
+    fn of(node: &Node) -> Self {
+        let (mut app, mut outside) = (node.app(), node.outside());
+        outside.listen("server", "tcp4", &format!("{OUTSIDE}:1433"));
+        app.socket("old", "tcp4");
+        app.tell(&format!("connect old {OUTSIDE}:1433"));
+        outside.tell("accept server old");
+        app.tell("send old 0102030405");
+        outside.tell("read old 5");
+        app.socket("refused", "tcp4");
+        app.attempt(&format!("connect refused {OUTSIDE}:1434")).unwrap_err();
+        app.listen("service", "tcp4", &format!("{APP}:8080"));
+        outside.socket("client", "tcp4");
+        outside.tell(&format!("connect client {APP}:8080"));
+        app.tell("accept service served");
+        Self { app, outside }
+    }
+
+    /// Speaks on the old connection, ends it, and opens another one like it.
+    fn go_on(&mut self) {
+        self.app.tell("send old 01020304");
+        self.outside.tell("read old 4");
+        // With the answer comes the acknowledgement.
+        self.outside.tell("send old 05");
+        self.app.tell("read old 1");
+        self.app.socket("new", "tcp4");
+        self.app.tell(&format!("connect new {OUTSIDE}:1433"));
+        self.outside.tell("accept server new");
+        self.app.tell("send new 010203");
+        self.outside.tell("read new 3");
+    }
+}
+
+/// The flows of a document, after what every such document must say.
+fn flows(stdout: &[u8], older: &str) -> Vec<Value> {
+    let document: Value = serde_json::from_slice(stdout).unwrap();
+    let hooks = document["coverage"]["capture"]["hooks"].as_array().unwrap();
+    assert!(hooks.iter().any(|h| h["name"] == older && h["attached"] == true), "{hooks:?}");
+    assert_eq!(document["coverage"]["lost"]["total"], 0, "{}", document["coverage"]);
+    assert_eq!(document["incomplete"], serde_json::json!([]));
+    document["flows"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_connection_that_is_older_than_the_program_is_a_row_with_its_pod_and_counted_once() {
+    let Some(node) = Node::live() else { return };
+    let mut before = Before::of(&node);
+    let (code, stdout) = snapshot(&node, &["-o", "json"], || before.go_on());
+    assert_eq!(code, 130);
+    let flows = flows(&stdout, "sock_diag");
+    let [flow] = &flows[..] else { panic!("neither the refused one nor what the pod serves is a row: {flows:#?}") };
+    assert_eq!((flow["verdict"].as_str(), flow["reason"].as_str()), (Some("bypass"), Some("EXCLUDED_PORT")));
+    assert_eq!(flow["source"]["pod"], "legacy-7d9f8-x2x7p");
+    assert_eq!(
+        (flow["source"]["container"].as_str(), flow["source"]["evidence"].as_str()),
+        (Some("app"), Some("cgroup"))
+    );
+    assert_eq!(flow["source"]["process"]["pid"], before.app.pid);
+    assert_eq!(flow["destination"]["port"], 1433);
+    assert_eq!(flow["connections"], 2, "the old one and the new one, each once");
+    assert_eq!(flow["bytesSent"], 4, "of the old one what it sent since the start; the new one is still open");
+
+    let (_, stdout) = snapshot(&node, &["-o", "json"], || {
+        before.app.tell("close old");
+        before.outside.tell("close old");
+    });
+    let flows = self::flows(&stdout, "sock_diag");
+    assert_eq!(flows.len(), 1, "{flows:#?}");
+    assert_eq!(flows[0]["connections"], 2, "both are old by now");
+}
+
+#[test]
+fn who_may_not_enter_namespaces_reads_the_tables_of_one_process_per_pod() {
+    let Some(node) = Node::live() else { return };
+    let mut before = Before::of(&node);
+    let mut weaker = Command::new("setpriv");
+    weaker.args(["--bounding-set", "-sys_admin,-sys_ptrace", "--inh-caps", "-all"]).arg(program::path());
+    weaker.current_dir(program::repository());
+    let (code, stdout) = snapshot_by(weaker, &node, &["-o", "json"], || before.go_on());
+    assert_eq!(code, 130);
+    let flows = flows(&stdout, "proc-net");
+    let [flow] = &flows[..] else { panic!("{flows:#?}") };
+    assert_eq!((flow["source"]["pod"].as_str(), flow["connections"].as_u64()), (Some("legacy-7d9f8-x2x7p"), Some(2)));
+    assert_eq!((flow["verdict"].as_str(), flow["source"]["container"].as_str()), (Some("bypass"), Some("app")));
 }

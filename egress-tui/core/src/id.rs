@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Nanos(pub u64);
 
 impl Nanos {
+    /// At some time before the observation began.
+    pub const BEFORE: Nanos = Nanos(0);
     /// One millisecond.
     pub const MILLI: u64 = 1_000_000;
     /// One second.

@@ -166,7 +166,7 @@ pub enum SocketEvent {
         cookie: SocketCookie,
         /// When the handshake ended (UDP: when it was sent).
         at: Nanos,
-        /// When connect() was called.
+        /// When connect() was called; [`Nanos::BEFORE`] for a socket that was open when the observation began.
         started: Nanos,
         /// By whom.
         opener: Opener,

@@ -91,7 +91,7 @@ impl Capture {
 /// One hook.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Hook {
-    /// The BPF program's name.
+    /// The BPF program's name; `sock_diag` or `proc-net` is the table where connections older than the programs are found.
     pub name: ArcStr,
     /// Why it is not attached; `None` if it is.
     pub why: Option<ArcStr>,

@@ -19,7 +19,9 @@ use tokio::task::JoinHandle;
 use crate::cli::{Common, Speed, Tapes};
 use crate::exit::Exit;
 use crate::out::tape::{Rotation, Tape, Written};
+use crate::source::cgroup::CgroupTree;
 use crate::source::replay::{self, Replay};
+use crate::source::sockets::{self, Access};
 use crate::source::{bpf, clock, files};
 use crate::{engine, out};
 
@@ -37,7 +39,7 @@ pub struct Observation {
 /// Where observations come from.
 enum Source {
     /// The kernel of this machine; `None` where it cannot be observed.
-    Live { clock: clock::Running, capture: Option<bpf::Running> },
+    Live { clock: clock::Running, capture: Option<bpf::Running>, older: Option<sockets::Running> },
     /// Recordings.
     Replay(JoinHandle<()>),
 }
@@ -79,9 +81,25 @@ async fn live(common: &Common, tapes: &Tapes, wanted: Wanted) -> anyhow::Result<
         ring_bytes: common.ring_bytes,
         proc: common.proc.clone(),
     };
+    let access = Access::allowed();
+    let before = match (access, CgroupTree::find(options.cgroup_root.as_deref())) {
+        (Access::Proc, Ok(tree)) => {
+            let proc = options.proc.clone();
+            tokio::task::spawn_blocking(move || sockets::from_proc(proc, tree)).await?
+        }
+        // Without a tree there is no capture either, and that says so.
+        _ => Vec::new(),
+    };
+    let mut older = None;
     let capture = match bpf::start(&options, send.clone()) {
         Ok(running) => {
-            send.send(vec![Input::Capture(running.capture.clone())]).await?;
+            let mut capture = running.capture.clone();
+            capture.hooks.push(Hook { name: access.as_str().into(), why: None });
+            send.send(vec![Input::Capture(capture)]).await?;
+            send.send(before).await?;
+            if let (Access::Diag, Ok(tree)) = (access, CgroupTree::find(options.cgroup_root.as_deref())) {
+                older = Some(sockets::start(options.proc, tree, send.clone())?);
+            }
             Some(running)
         }
         Err(error) => {
@@ -96,9 +114,12 @@ async fn live(common: &Common, tapes: &Tapes, wanted: Wanted) -> anyhow::Result<
     let known = |w: &Arc<World>| !w.coverage.capture.hooks.is_empty();
     worlds.wait_for(known).await.context("the engine ended")?;
     if let Some(ready) = &ready {
+        if let Some(older) = &mut older {
+            older.first().await;
+        }
         ready.write(&worlds.borrow_and_update().clone())?;
     }
-    Ok(Observation { worlds, exit, engine, source: Source::Live { clock, capture }, ready })
+    Ok(Observation { worlds, exit, engine, source: Source::Live { clock, capture, older }, ready })
 }
 
 /// Plays recordings.
@@ -205,9 +226,12 @@ impl Observation {
     /// Detaches, delivers what is on its way, and returns the last world.
     pub async fn stop(self) -> anyhow::Result<Ended> {
         match self.source {
-            Source::Live { clock, capture } => {
+            Source::Live { clock, capture, older } => {
                 if let Some(capture) = capture {
                     capture.stop().await;
+                }
+                if let Some(older) = older {
+                    older.stop().await;
                 }
                 clock.stop().await;
             }

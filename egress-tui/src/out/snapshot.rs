@@ -104,7 +104,7 @@ pub struct Capture {
 /// One hook.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Hook {
-    /// Name of the BPF program.
+    /// Name of the BPF program; `sock_diag` or `proc-net` (without bytes and ends) is where connections older than it are found.
     pub name: String,
     /// Whether it is attached.
     pub attached: bool,

@@ -109,6 +109,13 @@ impl CgroupTree {
         Some(format!("/{}", text.trim_start_matches('/')).into())
     }
 
+    /// The id of a cgroup by its path as `/proc/PID/cgroup` spells it for v2; `None` if it is not in this tree.
+    pub fn id_of_unified(&self, path: &Path) -> Option<CgroupId> {
+        let subtree = Path::new(self.shown.as_str()).strip_prefix(&self.prefix).unwrap_or(Path::new(""));
+        let inside = path.strip_prefix("/").ok()?.strip_prefix(subtree).ok()?;
+        self.id_of(inside).ok()
+    }
+
     /// The id of a folder of this tree, by its path relative to the root that was opened.
     pub fn id_of(&self, path: &Path) -> io::Result<CgroupId> {
         let relative = path.strip_prefix("/").unwrap_or(path);

@@ -75,7 +75,7 @@ fn start_time(stat: &[u8]) -> Option<u64> {
 }
 
 /// The line of `/proc/PID/cgroup` whose path names a pod, in whichever hierarchy; else v2's.
-fn pod_path(text: &str) -> Option<ArcStr> {
+pub(super) fn pod_path(text: &str) -> Option<ArcStr> {
     let paths = || text.lines().filter_map(|line| line.splitn(3, ':').nth(2).map(|path| (line, path)));
     let named = paths().find(|(_, path)| place_of(path).is_some());
     named.or_else(|| paths().find(|(line, _)| line.starts_with("0::"))).map(|(_, path)| path.into())

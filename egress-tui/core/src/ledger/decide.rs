@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
 
-use crate::id::NamespacedName;
+use crate::id::{NamespacedName, Nanos};
 use crate::input::Transport;
 use crate::mesh::{Bytes, Call, CallLeg, Expected, Match, Outcome, ProxyKind};
 use crate::name::{HostName, NameEvidence, NameSource};
@@ -252,18 +252,19 @@ impl Ledger {
             "flow",
             Mark::Ok,
             format!(
-                "{who} ({} pid {} uid {}) dialled {} over {}; attributed by {}",
+                "{who} ({} pid {} uid {}) dialled {} over {}{}; attributed by {}",
                 socket.whose.comm,
                 socket.opener.pid(),
                 socket.opener.uid,
                 socket.dialled,
                 socket.transport.as_str(),
+                if socket.started == Nanos::BEFORE { " before the observation began" } else { "" },
                 socket.whose.evidence.as_str()
             ),
         )];
         steps.push(match (&name.host, name.source) {
             (Some(host), NameSource::Dns) => {
-                let age = name.age_nanos.unwrap_or_default() / crate::id::Nanos::SECOND;
+                let age = name.age_nanos.unwrap_or_default() / Nanos::SECOND;
                 let shared = name.candidates.len();
                 let says = format!("{host} by a DNS answer {age} s earlier; {shared} name(s) share the address");
                 Step::new("name", if shared > 1 { Mark::Unknown } else { Mark::Ok }, says)
@@ -275,6 +276,10 @@ impl Ledger {
         });
         if socket.transport == Transport::Tcp {
             let says = match (redirected, captured) {
+                _ if socket.started == Nanos::BEFORE => {
+                    let taken = if captured { "the proxy holds its other end" } else { "no proxy holds its other end" };
+                    format!("{taken}, as the kernel's tables of this network namespace show")
+                }
                 (true, true) => "the proxy accepted it: first packet and accepted socket mirror each other".to_owned(),
                 (true, false) => "NAT sent it to the proxy's port, but no proxy accepted it".to_owned(),
                 (false, _) => "the first packet left unchanged by NAT: the proxy never saw this connection".to_owned(),
@@ -426,7 +431,7 @@ impl Ledger {
             received_per_second: 0,
             rtt_micros: None,
             retransmits: 0,
-            first_seen: self.wall_at(socket.started),
+            first_seen: self.wall_at(if socket.started == Nanos::BEFORE { socket.seen } else { socket.started }),
             last_seen: self.wall_at(socket.seen),
             community_id: own.map(|own| community_id(socket.transport, own, socket.dialled)),
         }

@@ -128,6 +128,12 @@ impl Ledger {
     fn next_by_window(&self, socket: &Socket, taker: &Taker) -> Option<Key> {
         let at = taker.at?;
         let free = &self.upstreams.get(&taker.pod_uid)?.free;
+        if socket.started == Nanos::BEFORE {
+            // Nobody knows when: only the destination can tell which one it was.
+            let before = free.iter().take_while(|(started, _)| *started == Nanos::BEFORE);
+            let same = |u: &&Socket| u.key != socket.key && u.dialled == socket.dialled;
+            return before.filter_map(|(_, key)| self.sockets.get(key)).find(same).map(|u| u.key);
+        }
         let from = Nanos(at.0.saturating_sub(SLACK));
         let until = socket.closed.map_or(u64::MAX, |c| c.0.saturating_add(SLACK));
         let http = matches!(socket.bytes(), Bytes::Http | Bytes::Http2);

@@ -46,7 +46,7 @@ pub(super) fn dump() -> io::Result<Vec<Found>> {
 
 /// `struct nlmsghdr` and `struct inet_diag_req_v2`.
 fn request(family: u8) -> Vec<u8> {
-    let states = 1_u32 << State::ESTABLISHED | 1 << State::CLOSE_WAIT | 1 << State::LISTEN;
+    let states = 1_u32 << State::ESTABLISHED.0 | 1 << State::CLOSE_WAIT.0 | 1 << State::LISTEN.0;
     let mut out = Vec::with_capacity(HEADER + 56);
     out.extend(((HEADER + 56) as u32).to_ne_bytes());
     out.extend(BY_FAMILY.to_ne_bytes());
@@ -155,14 +155,14 @@ mod tests {
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
         let found = dump().unwrap();
-        let of = |local: SocketAddr, state: u8| {
-            found.iter().find(|f| f.local == local && f.state == State(state)).unwrap_or_else(|| panic!("{local}: {found:#?}"))
+        let of = |local: SocketAddr, state: State| {
+            found.iter().find(|f| f.local == local && f.state == state).unwrap_or_else(|| panic!("{local}: {found:#?}"))
         };
         let mine = of(client.local_addr().unwrap(), State::ESTABLISHED);
         assert_eq!(mine.remote, listener.local_addr().unwrap());
         assert_eq!(mine.cookie.0, rustix::net::sockopt::socket_cookie(&client).unwrap());
         assert_eq!((mine.counters.sent, mine.counters.received), (0, 0));
-        let listening = found.iter().filter(|f| f.state == State(State::LISTEN)).map(|f| f.local);
+        let listening = found.iter().filter(|f| f.state == State::LISTEN).map(|f| f.local);
         assert!(listening.clone().any(|local| local == listener.local_addr().unwrap()));
         drop(server);
     }

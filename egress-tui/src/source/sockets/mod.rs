@@ -1,41 +1,51 @@
-//! What was open before the probe was there: pods' TCP connections, read once from the kernel's tables.
+//! What was open before the probe was there: pods' TCP connections, read from the kernel's tables.
 //!
 //! A connection that is older than the probe has shown it neither its connect() nor its first packet. What left the pod
 //! is put together again from both ends of a redirected connection, which lie in one network namespace; where that is
-//! ambiguous, nothing is said. Such a socket does not tell when it is closed either, so the tables are read again now and
-//! then until all of them are gone.
+//! ambiguous, the connection is counted as lost and nothing is said. Such a socket does not tell when it is closed either,
+//! so the tables are read again now and then until all of them are gone.
+//!
+//! No connection is told twice. sock_diag names the cookie that the probe uses too, and what is found is sent only after
+//! the probe's reader had time to tell what it saw itself: the engine keeps the first. `/proc/PID/net` names no cookies,
+//! so it is read before the hooks are attached.
 
 mod diag;
+mod older;
+mod pods;
 mod procnet;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use egress_core::attribution::place_of;
-use egress_core::id::{CgroupId, NetnsCookie, SocketCookie};
-use egress_core::input::{Counters, Opener, SocketEvent, Transport, Wire};
-use rustix::thread::LinkNameSpaceType;
+use arcstr::ArcStr;
+use egress_core::id::SocketCookie;
+use egress_core::input::{Counters, Input, SocketEvent};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::source::cgroup::CgroupTree;
 use crate::source::clock;
-use crate::source::process::pod_path;
+use pods::Namespace;
 
 /// How often the tables are read again while old connections live.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// The probe's reader looks at least every 20 ms; what it saw is told by then.
+const PROBE_FIRST: Duration = Duration::from_millis(60);
 
 /// A TCP state, by the kernel's number (`include/net/tcp_states.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State(u8);
 
 impl State {
-    const ESTABLISHED: u8 = 1;
-    const CLOSE_WAIT: u8 = 8;
-    const LISTEN: u8 = 10;
+    const ESTABLISHED: Self = Self(1);
+    const CLOSE_WAIT: Self = Self(8);
+    const LISTEN: Self = Self(10);
 }
 
 /// A socket as the kernel's tables show it.
@@ -50,15 +60,6 @@ struct Found {
     counters: Counters,
 }
 
-/// A process of a pod.
-#[derive(Debug, Clone)]
-struct Owner {
-    tgid: u32,
-    gid: u32,
-    comm: [u8; 16],
-    cgroup: CgroupId,
-}
-
 /// How the tables can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -68,214 +69,199 @@ pub enum Access {
     Proc,
 }
 
-/// Reads in the background. Dropping it ends that.
-#[derive(Debug)]
-pub struct Scan {
-    events: Receiver<Vec<SocketEvent>>,
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Scan {
-    /// `under`: only pods whose processes are below this folder of the tree.
-    pub fn start(proc: PathBuf, tree: CgroupTree) -> std::io::Result<(Self, Access)> {
-        let access = if may_enter() { Access::Diag } else { Access::Proc };
-        let (out, events) = channel();
-        let (stop, stopped) = channel();
-        let scanner = Scanner { proc, tree, access, open: HashMap::new() };
-        let thread = std::thread::Builder::new()
-            .name("egress-sockets".into())
-            .spawn(move || scanner.run(&out, &stopped))?;
-        Ok((Self { events, stop: Some(stop), thread: Some(thread) }, access))
+impl Access {
+    /// What this process may do: setns(2) asks for CAP_SYS_ADMIN.
+    pub fn allowed() -> Self {
+        let sets = rustix::thread::capabilities(None);
+        if sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN)) { Self::Diag } else { Self::Proc }
     }
 
-    /// What was found since the last time. Never waits.
-    pub fn take(&self) -> Vec<SocketEvent> {
-        self.events.try_iter().flatten().collect()
-    }
-}
-
-impl Drop for Scan {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+    /// The spelling in coverage.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Diag => "sock_diag",
+            Self::Proc => "proc-net",
         }
     }
 }
 
-/// CAP_SYS_ADMIN: setns(2) asks for it.
-fn may_enter() -> bool {
-    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
+/// Connections that are open now, as `/proc/PID/net` shows them. To be called before the hooks are attached.
+pub fn from_proc(proc: PathBuf, tree: CgroupTree) -> Vec<Input> {
+    Scanner::new(proc, tree, Access::Proc).first()
 }
 
-/// Inode of a network namespace, and a process in it.
-type Namespaces = HashMap<u64, u32>;
+/// Reads sock_diag in the background.
+#[derive(Debug)]
+pub struct Running {
+    stop: Sender<()>,
+    first: Option<oneshot::Receiver<()>>,
+    thread: JoinHandle<()>,
+}
+
+/// Begins to read. To be called after the hooks are attached.
+pub fn start(proc: PathBuf, tree: CgroupTree, out: mpsc::Sender<Vec<Input>>) -> std::io::Result<Running> {
+    let (stop, stopped) = channel();
+    let (told, first) = oneshot::channel();
+    let scanner = Scanner::new(proc, tree, Access::Diag);
+    let thread =
+        std::thread::Builder::new().name("egress-sockets".into()).spawn(move || scanner.run(&out, told, &stopped))?;
+    Ok(Running { stop, first: Some(first), thread })
+}
+
+impl Running {
+    /// Waits until all that was open at the start is told.
+    pub async fn first(&mut self) {
+        if let Some(first) = self.first.take() {
+            // An error means that the engine is gone.
+            let _ = first.await;
+        }
+    }
+
+    /// Reads the counters a last time and ends. Somebody must go on receiving meanwhile.
+    pub async fn stop(self) {
+        drop(self.stop);
+        // An error means that the thread panicked; the receiver sees its channel closed.
+        let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
+    }
+}
+
+/// An old connection that is still open.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    /// Its network namespace.
+    namespace: u64,
+    /// What it had counted when the observation began.
+    at_first: Counters,
+    /// What was told last.
+    told: Counters,
+}
 
 struct Scanner {
     proc: PathBuf,
     tree: CgroupTree,
     access: Access,
-    /// Old connections that are still open: their namespace, and what they had counted.
-    open: HashMap<SocketCookie, (u64, Counters)>,
+    open: HashMap<SocketCookie, Open>,
 }
 
 impl Scanner {
-    fn run(mut self, out: &Sender<Vec<SocketEvent>>, stopped: &Receiver<()>) {
-        let (namespaces, owners) = self.pods();
-        for (&inode, &tgid) in &namespaces {
-            let found = self.read(inode, tgid);
-            let events = older(&found, &owners, inode);
-            self.open.extend(events.iter().filter(|e| matches!(e, SocketEvent::Open { .. })).map(|e| {
-                let counters = found.iter().find(|f| f.cookie == e.cookie()).map(|f| f.counters);
-                (e.cookie(), (inode, counters.unwrap_or_default()))
-            }));
-            if out.send(events).is_err() {
+    fn new(proc: PathBuf, tree: CgroupTree, access: Access) -> Self {
+        Self { proc, tree, access, open: HashMap::new() }
+    }
+
+    fn run(mut self, out: &mpsc::Sender<Vec<Input>>, told: oneshot::Sender<()>, stopped: &Receiver<()>) {
+        let inputs = self.first();
+        let ended = stopped.recv_timeout(PROBE_FIRST) == Err(RecvTimeoutError::Disconnected);
+        if !inputs.is_empty() && out.blocking_send(inputs).is_err() {
+            return;
+        }
+        // Nobody may be waiting.
+        let _ = told.send(());
+        let mut ended = ended;
+        while !ended && !self.open.is_empty() {
+            ended = stopped.recv_timeout(AGAIN) == Err(RecvTimeoutError::Disconnected);
+            let inputs = self.again();
+            if !inputs.is_empty() && out.blocking_send(inputs).is_err() {
                 return;
             }
         }
-        while self.access == Access::Diag && !self.open.is_empty() {
-            if stopped.recv_timeout(AGAIN) != Err(RecvTimeoutError::Timeout) || out.send(self.again()).is_err() {
-                return;
+    }
+
+    /// All that is open now.
+    fn first(&mut self) -> Vec<Input> {
+        let (mut inputs, mut lost) = (Vec::new(), 0);
+        for (inode, namespace) in pods::namespaces(&self.proc, &self.tree, self.access) {
+            let found = self.read(inode, &namespace);
+            let older = older::connections(&found, &namespace, inode, clock::now().0);
+            lost += older.lost;
+            for input in &older.inputs {
+                if let Input::Socket(SocketEvent::Open { cookie, .. }) = input {
+                    let counters = found.iter().find(|f| f.cookie == *cookie).map(|f| f.counters).unwrap_or_default();
+                    let told = Counters::default();
+                    self.open.insert(*cookie, Open { namespace: inode, at_first: counters, told });
+                }
             }
+            inputs.extend(older.inputs);
         }
+        if lost > 0 {
+            inputs.push(Input::Lost { stage: ArcStr::from("sockets.older"), total: lost });
+        }
+        inputs
     }
 
     /// Counters that moved, connections that are gone.
-    fn again(&mut self) -> Vec<SocketEvent> {
-        let (namespaces, _) = self.pods();
+    fn again(&mut self) -> Vec<Input> {
         let mut alive = HashMap::new();
-        for (&inode, &tgid) in &namespaces {
-            if self.open.values().any(|(of, _)| *of == inode) {
-                alive.extend(self.read(inode, tgid).into_iter().map(|found| (found.cookie, found.counters)));
+        for (inode, namespace) in pods::namespaces(&self.proc, &self.tree, self.access) {
+            if self.open.values().any(|open| open.namespace == inode) {
+                alive.extend(self.read(inode, &namespace).into_iter().map(|found| (found.cookie, found.counters)));
             }
         }
-        let (at, _) = clock::now();
-        let mut events = Vec::new();
-        self.open.retain(|&cookie, (_, before)| match alive.get(&cookie) {
-            Some(counters) => {
-                if counters != before {
-                    *before = *counters;
-                    events.push(SocketEvent::Sample { cookie, at, counters: *counters });
-                }
-                true
-            }
-            None => {
-                events.push(SocketEvent::Close { cookie, at, counters: *before });
-                false
-            }
-        });
-        events
+        moved(&mut self.open, &alive)
     }
 
     /// Sockets of a namespace; none if it went away meanwhile.
-    fn read(&self, inode: u64, tgid: u32) -> Vec<Found> {
-        let process = self.proc.join(tgid.to_string());
+    fn read(&self, inode: u64, namespace: &Namespace) -> Vec<Found> {
+        let process = self.proc.join(namespace.tgid.to_string());
         match self.access {
             Access::Proc => procnet::read(&process),
             Access::Diag => {
-                let Ok(namespace) = std::fs::File::open(process.join("ns/net")) else { return Vec::new() };
-                let same = rustix::fs::fstat(&namespace).is_ok_and(|stat| stat.st_ino == inode);
+                let Ok(file) = std::fs::File::open(process.join("ns/net")) else { return Vec::new() };
+                // The process may be another one by now.
+                let same = rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_ino == inode);
                 // This thread does nothing else, so it need not go back.
                 let kind = Some(LinkNameSpaceType::Network);
-                if !same || rustix::thread::move_into_link_name_space(namespace.as_fd(), kind).is_err() {
+                if !same || rustix::thread::move_into_link_name_space(file.as_fd(), kind).is_err() {
                     return Vec::new();
                 }
                 diag::dump().unwrap_or_default()
             }
         }
     }
-
-    /// Network namespaces of pods, and who owns which socket (by its inode).
-    fn pods(&self) -> (Namespaces, HashMap<u64, Owner>) {
-        let (mut namespaces, mut owners) = (HashMap::new(), HashMap::new());
-        for entry in std::fs::read_dir(&self.proc).into_iter().flatten().flatten() {
-            let Some(tgid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            let process = entry.path();
-            let Some(owner) = self.owner(tgid, &process) else { continue };
-            let Ok(stat) = rustix::fs::stat(process.join("ns/net")) else { continue };
-            namespaces.entry(stat.st_ino).or_insert(tgid);
-            for fd in std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
-                let Ok(target) = std::fs::read_link(fd.path()) else { continue };
-                let inode = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
-                if let Some(inode) = inode {
-                    owners.insert(inode, owner.clone());
-                }
-            }
-        }
-        (namespaces, owners)
-    }
-
-    /// A process whose cgroup is a pod's and in our tree.
-    fn owner(&self, tgid: u32, process: &Path) -> Option<Owner> {
-        let text = std::fs::read_to_string(process.join("cgroup")).ok()?;
-        place_of(&pod_path(&text)?)?;
-        let unified = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-        let cgroup = self.tree.id_below_root(Path::new(unified))?;
-        let status = std::fs::read_to_string(process.join("status")).ok()?;
-        let gid = status.lines().find_map(|l| l.strip_prefix("Gid:")?.split_ascii_whitespace().nth(1)?.parse().ok())?;
-        let name = std::fs::read(process.join("comm")).unwrap_or_default();
-        let mut comm = [0; 16];
-        for (to, from) in comm.iter_mut().zip(name.strip_suffix(b"\n").unwrap_or(&name)) {
-            *to = *from;
-        }
-        Some(Owner { tgid, gid, comm, cgroup })
-    }
 }
 
-/// Connections of one namespace as events: what proxies accepted first, then what was opened, with the numbers that its
-/// first packet must have had.
-fn older(found: &[Found], owners: &HashMap<u64, Owner>, namespace: u64) -> Vec<SocketEvent> {
+/// Compares with what is alive, and forgets what is not.
+fn moved(open: &mut HashMap<SocketCookie, Open>, alive: &HashMap<SocketCookie, Counters>) -> Vec<Input> {
     let (at, _) = clock::now();
-    let listening: HashSet<u16> = found.iter().filter(|f| f.state.0 == State::LISTEN).map(|f| f.local.port()).collect();
-    let connected = || found.iter().filter(|f| f.state.0 != State::LISTEN);
-    let (accepted, opened): (Vec<_>, Vec<_>) = connected().partition(|f| listening.contains(&f.local.port()));
-    let ends: HashMap<SocketAddr, &Found> = opened.iter().map(|f| (f.local, *f)).collect();
-    let by_remote: HashMap<SocketAddr, &Found> = accepted.iter().map(|f| (f.remote, *f)).collect();
-    // Accepted from this pod's own address, but from a port that no socket here has: NAT changed it, and whose it was
-    // cannot be told.
-    let local_addresses: HashSet<_> = connected().map(|f| f.local.ip()).collect();
-    let lost: Vec<&&Found> = accepted
-        .iter()
-        .filter(|a| local_addresses.contains(&a.remote.ip()) && !ends.contains_key(&a.remote))
-        .collect();
-    let mut events = Vec::new();
-    for accept in &accepted {
-        events.push(SocketEvent::Accept { cookie: accept.cookie, at, local: accept.local, remote: accept.remote });
-    }
-    for socket in opened {
-        let Some(owner) = owners.get(&socket.inode) else { continue };
-        let wire = match by_remote.get(&socket.local) {
-            Some(accept) => Wire { source: accept.remote, destination: accept.local },
-            None if lost.iter().any(|a| a.remote.ip() == socket.local.ip() && a.uid != socket.uid) => continue,
-            None => Wire { source: socket.local, destination: socket.remote },
+    let mut inputs = Vec::new();
+    open.retain(|&cookie, open| {
+        let Some(now) = alive.get(&cookie) else {
+            inputs.push(Input::Socket(SocketEvent::Close { cookie, at, counters: open.told }));
+            return false;
         };
-        events.push(SocketEvent::Open {
-            cookie: socket.cookie,
-            at,
-            started: at,
-            opener: Opener {
-                tgid: owner.tgid,
-                tid: owner.tgid,
-                uid: socket.uid,
-                gid: owner.gid,
-                comm: owner.comm,
-                cgroup: owner.cgroup,
-                netns: NetnsCookie(namespace | OLDER),
-            },
-            transport: Transport::Tcp,
-            dialled: socket.remote,
-            remote: socket.remote,
-            local: socket.local,
-            wire: Some(wire),
-            rtt_micros: socket.counters.rtt_micros,
-        });
-    }
-    events
+        let counters = Counters {
+            sent: now.sent.saturating_sub(open.at_first.sent),
+            received: now.received.saturating_sub(open.at_first.received),
+            rtt_micros: now.rtt_micros,
+            retransmits: now.retransmits.saturating_sub(open.at_first.retransmits),
+        };
+        if counters != open.told {
+            open.told = counters;
+            inputs.push(Input::Socket(SocketEvent::Sample { cookie, at, counters }));
+        }
+        true
+    });
+    inputs
 }
-
-/// Kernels before 5.14 do not tell a namespace's cookie: its inode stands for it, marked so that the two never meet.
-const OLDER: u64 = 1 << 63;
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_moved_since_the_start_is_counted_and_what_is_gone_is_closed() {
+        let counters = |sent| Counters { sent, ..Counters::default() };
+        let entry = |sent| Open { namespace: 1, at_first: counters(sent), told: Counters::default() };
+        let mut open = HashMap::from([(SocketCookie(1), entry(100)), (SocketCookie(2), entry(5))]);
+        let alive = HashMap::from([(SocketCookie(1), counters(130)), (SocketCookie(2), counters(5))]);
+        let said = moved(&mut open, &alive);
+        let [Input::Socket(SocketEvent::Sample { cookie, counters: sample, .. })] = &said[..] else {
+            panic!("{said:?}")
+        };
+        assert_eq!((cookie.0, sample.sent), (1, 30));
+        let said = moved(&mut open, &HashMap::from([(SocketCookie(2), counters(5))]));
+        let [Input::Socket(SocketEvent::Close { cookie, counters: last, .. })] = &said[..] else { panic!("{said:?}") };
+        assert_eq!((cookie.0, last.sent), (1, 30));
+        assert!(moved(&mut open, &HashMap::from([(SocketCookie(2), counters(5))])).is_empty());
+        assert_eq!(open.len(), 1);
+    }
+}

@@ -62,14 +62,16 @@ mod tests {
             let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let found = read(Path::new("/proc/self"));
             let mine = found.iter().find(|f| f.local == client.local_addr().unwrap()).unwrap();
-            assert_eq!((mine.remote, mine.state), (listener.local_addr().unwrap(), State(State::ESTABLISHED)));
+            assert_eq!((mine.remote, mine.state), (listener.local_addr().unwrap(), State::ESTABLISHED));
             assert!(mine.inode != 0 && mine.cookie.0 & MADE_UP != 0);
         }
     }
 
     #[test]
     fn broken_lines_are_passed_over() {
-        for text in ["", "  sl  local_address rem_address", "0: 01:02 3:4 01", "0: 0100007F:ZZZZ 0100007F:1F90 01 0 0 0 0 0 1"] {
+        for text in
+            ["", "  sl  local_address rem_address", "0: 01:02 3:4 01", "0: 0100007F:ZZZZ 0100007F:1F90 01 0 0 0 0 0 1"]
+        {
             assert_eq!(line(text), None, "{text}");
         }
     }
