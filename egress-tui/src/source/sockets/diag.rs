@@ -17,6 +17,9 @@ const DONE: u16 = 3;
 const DUMP: u16 = 0x301;
 /// `INET_DIAG_INFO`: attribute with a `struct tcp_info`.
 const INFO: u16 = 2;
+/// Address families, as inet_diag spells them.
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 /// Sizes of `struct nlmsghdr`, `struct inet_diag_msg` and `struct rtattr`.
 const HEADER: usize = 16;
 const MESSAGE: usize = 72;
@@ -25,14 +28,14 @@ const ATTRIBUTE: usize = 4;
 /// Every established or listening TCP socket of this thread's network namespace.
 pub(super) fn dump() -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
+    for family in [AF_INET, AF_INET6] {
         let socket = rustix::net::socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
             SocketFlags::CLOEXEC,
             Some(netlink::SOCK_DIAG),
         )?;
-        rustix::net::send(&socket, &request(family as u8), SendFlags::empty())?;
+        rustix::net::send(&socket, &request(family), SendFlags::empty())?;
         let mut buffer = vec![0; 1 << 16];
         loop {
             let (read, _) = rustix::net::recv(&socket, buffer.as_mut_slice(), RecvFlags::empty())?;
@@ -124,7 +127,7 @@ fn tcp_info(bytes: &[u8]) -> Counters {
 }
 
 fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {
-    if i32::from(family) == libc::AF_INET {
+    if family == AF_INET {
         let octets: [u8; 4] = *bytes.first_chunk()?;
         return Some(Ipv4Addr::from(octets).into());
     }

@@ -104,9 +104,10 @@ pub(super) fn namespaces(proc: &Path, tree: &CgroupTree, access: Access) -> Hash
         let namespace =
             all.entry(inode).or_insert_with(|| Namespace { tgid, host: Some(inode) == host, ..Namespace::default() });
         // Whoever may not look may often still list: then it is the links that are refused.
-        let links = std::fs::read_dir(process.join("fd"))
-            .map(|fds| fds.flatten().map(|fd| std::fs::read_link(fd.path())).collect())
-            .unwrap_or_else(|error| vec![Err(error)]);
+        let links = std::fs::read_dir(process.join("fd")).map_or_else(
+            |error| vec![Err(error)],
+            |fds| fds.flatten().map(|fd| std::fs::read_link(fd.path())).collect(),
+        );
         for link in links {
             match link {
                 Ok(link) => namespace.by_inode.extend(socket_inode(&link).map(|inode| (inode, owner.clone()))),
