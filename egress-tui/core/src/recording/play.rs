@@ -114,6 +114,9 @@ impl Player {
     }
 
     fn time(&self, at: Nanos) -> Nanos {
+        if at == Nanos::BEFORE {
+            return at;
+        }
         Nanos(at.0.saturating_add_signed(self.shift.unwrap_or(0)))
     }
 
