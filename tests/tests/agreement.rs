@@ -40,8 +40,8 @@ const WORDS: [&str; 16] = [
 /// Names of namespaces and pods.
 fn names(objects: &[RawObject]) -> BTreeSet<String> {
     let named = objects.iter().filter(|o| matches!(o.value["kind"].as_str(), Some("Namespace" | "Pod")));
-    let names = named.filter_map(|o| o.value["metadata"]["name"].as_str().map(str::to_owned));
-    names.filter(|name| !WORDS.contains(&name.as_str())).collect()
+    let all = named.filter_map(|o| o.value["metadata"]["name"].as_str().map(str::to_owned));
+    all.filter(|name| !WORDS.contains(&name.as_str())).collect()
 }
 
 /// Every name and host gets another one. Ties are decided by the order of names, so the new ones sort as the old ones did.

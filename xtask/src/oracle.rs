@@ -114,7 +114,7 @@ fn hash(sources: &Path) -> Result<String> {
         all.update((text.len() as u64).to_le_bytes());
         all.update(&text);
     }
-    Ok(all.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    Ok(all.finalize().iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
 }
 
 /// Folders with calls.jsonl, at or below the given ones.

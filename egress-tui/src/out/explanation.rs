@@ -57,7 +57,7 @@ pub fn text(explained: &Explanation<'_>, out: &mut impl Write) -> io::Result<()>
         writeln!(out, "nearly    {} {}: {} [{}]", miss.object, miss.field, miss.says, miss.reason.code())?;
     }
     for change in explained.changes {
-        writeln!(out, "if        {}: {}", change.what, change.then())?;
+        writeln!(out, "what if   {}: {}", change.what, change.then())?;
     }
     Ok(())
 }

@@ -5,6 +5,11 @@
 //! Gateways on one pod, rules that differ in one field. Calls are drawn from what the mesh declares and then moved by one step: the
 //! next port, a sibling of the name, the address after the range. Objects that Istio's validation refuses are avoided
 //! where the rule is simple; `cargo xtask oracle eval` drops the others.
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::similar_names,
+    reason = "objects are made of values that are written down where they are used"
+)]
 
 mod calls;
 mod chance;

@@ -195,7 +195,7 @@ impl Draft {
     fn endpoints(&mut self, spec: &mut Map<String, Value>, resolution: Option<&str>, ports: &[Value]) {
         let fixed = resolution == Some("STATIC");
         let named = matches!(resolution, Some("DNS" | "DNS_ROUND_ROBIN"));
-        if !fixed && !(named && self.chance.percent(40)) {
+        if !(fixed || named && self.chance.percent(40)) {
             return;
         }
         if resolution != Some("DNS_ROUND_ROBIN") && self.chance.percent(12) {

@@ -38,7 +38,8 @@ impl Draft {
         };
         let kind = if self.chance.percent(85) { kind } else { self.chance.of(&["http", "tls", "tcp"]) };
         // The two that Gateways select.
-        let front = self.chance.of(&self.fronts[..2].to_vec());
+        let fronts = self.fronts[..2].to_vec();
+        let front = self.chance.of(&fronts);
         let namespace = self.chance.of(&[entry.namespace, front.namespace, "shop"]);
         let (gateway, mutual) = match self.chance.any(&self.gateways.clone()) {
             Some(gateway) if self.chance.percent(25) => (gateway, false),

@@ -137,10 +137,7 @@ impl Walk<'_> {
 
     /// The Gateway that a rule counts on, where the pod that it leads to does not listen.
     pub(crate) fn blame(&self, out: &mut Expected, rule: Option<Picked>) {
-        let found = match out.reason {
-            Some(reason @ (Reason::GatewaySelectsNothing | Reason::GatewayPortMissing)) => reason,
-            _ => return,
-        };
+        let Some(found @ (Reason::GatewaySelectsNothing | Reason::GatewayPortMissing)) = out.reason else { return };
         let index = &self.mesh.index;
         let Some(vs) = rule.map(|r| index.virtual_services.get(r.id)) else { return };
         let labels = &self.mesh.pod(self.pod).labels;

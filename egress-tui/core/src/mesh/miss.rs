@@ -199,13 +199,13 @@ impl Mesh {
         // the longest prefix that holds the address hides the shorter ones
         let length =
             |cidrs: &[ipnet::IpNet]| cidrs.iter().filter(|n| n.contains(&ip)).map(ipnet::IpNet::prefix_len).max();
-        let by_host = near.registered.iter().map(|id| registry.get(*id)).filter(|u| {
+        let mut by_host = near.registered.iter().map(|id| registry.get(*id)).filter(|u| {
             // virtual hosts know one entry of a hostname, the last one
             matches!(near.call.bytes, Bytes::Http | Bytes::Http2)
                 && u.object != upstream.object
                 && u.host == upstream.host
         });
-        if let Some(other) = by_host.last() {
+        if let Some(other) = by_host.next_back() {
             let field =
                 other.port(port).map_or(ArcStr::from(".spec.ports"), |p| format!(".spec.ports[{}]", p.index).into());
             return Miss {

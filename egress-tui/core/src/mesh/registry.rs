@@ -272,8 +272,7 @@ impl Registry {
         let named = same
             .filter(|u| u.namespace == upstream.namespace)
             .filter_map(|u| u.ports.iter().find(|p| p.number == number))
-            .filter(|p| list.iter().any(|r| r.port_name == p.name))
-            .last()
+            .rfind(|p| list.iter().any(|r| r.port_name == p.name))
             .map(|p| p.name.clone());
         list.iter().filter(move |r| named.as_ref() == Some(&r.port_name))
     }

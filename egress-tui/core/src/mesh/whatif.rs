@@ -39,11 +39,7 @@ const MOST: usize = 6;
 pub fn what_if(mesh: &Mesh, call: &Call<'_>, expected: &Expected, judgement: &Judgement) -> Vec<WhatIf> {
     let mut out = Vec::new();
     if let (Outcome::NotCaptured, Some(then)) = (expected.outcome, &expected.then) {
-        out.push(WhatIf {
-            what: "if the proxy got the connection".to_owned(),
-            outcome: then.outcome,
-            gateway: then.gateway.clone(),
-        });
+        out.push(captured(then));
     }
     let now = expected.then.as_deref().unwrap_or(expected);
     let call = Call { captured: true, ..*call };
@@ -93,7 +89,17 @@ pub fn of_flow(mesh: &Mesh, flow: &Flow) -> Vec<WhatIf> {
         gid: None,
         captured: flow.leg == Leg::AppCaptured,
     };
-    what_if(mesh, &call, expected, &flow.judgement)
+    let mut out = what_if(mesh, &call, expected, &flow.judgement);
+    // What is expected of a flow is always what a captured one would get.
+    if flow.leg == Leg::AppUncaptured && expected.then.is_none() {
+        out.insert(0, captured(expected));
+    }
+    out
+}
+
+fn captured(then: &Expected) -> WhatIf {
+    let what = "if the proxy got the connection".to_owned();
+    WhatIf { what, outcome: then.outcome, gateway: then.gateway.clone() }
 }
 
 /// The object as its owner would change it, and a sentence for that.
