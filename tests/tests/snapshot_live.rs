@@ -239,3 +239,53 @@ fn who_may_not_enter_namespaces_reads_the_tables_of_one_process_per_pod() {
     assert_eq!((flow["source"]["pod"].as_str(), flow["connections"].as_u64()), (Some("legacy-7d9f8-x2x7p"), Some(2)));
     assert_eq!((flow["verdict"].as_str(), flow["source"]["container"].as_str()), (Some("bypass"), Some("app")));
 }
+
+/// What `record` wrote when it was ended by a signal: the exit code, and the replay's code, incompleteness and pods.
+fn recorded(signal: rustix::process::Signal) -> Option<(Option<i32>, i32, String, Vec<String>)> {
+    let node = Node::live()?;
+    let mesh = mesh();
+    let (ready_file, tape) = (mesh.path().join("ready"), mesh.path().join("tape.egr"));
+    let mut command = program::command(&["record"]);
+    command.arg(&tape).args(["--node", "worker-1", "--cgroup-root"]).arg(&node.root);
+    command.arg("--mesh").arg(mesh.path()).arg("--ready-file").arg(&ready_file).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    ready(&ready_file, &mut child);
+    dial(&node);
+    if signal == rustix::process::Signal::KILL {
+        // A frame is closed each second; a second after the connection it is on its way to the disk.
+        let size = || fs::metadata(&tape).map_or(0, |m| m.len());
+        let (before, gives_up) = (size(), Instant::now() + Duration::from_secs(30));
+        while size() < before + 200 {
+            assert!(Instant::now() < gives_up, "nothing is written");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        let (before, gives_up) = (size(), Instant::now() + Duration::from_secs(30));
+        while size() == before {
+            assert!(Instant::now() < gives_up, "nothing more is written");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+    let code = child.wait().unwrap().code();
+    let output = program::run(&["snapshot", "--replay", tape.to_str().unwrap()]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let pods = document["flows"].as_array().unwrap().iter().filter_map(|f| f["source"]["pod"].as_str());
+    let pods = pods.map(str::to_owned).collect();
+    Some((code, output.status.code().unwrap(), document["incomplete"].to_string(), pods))
+}
+
+#[test]
+fn a_recording_that_is_ended_by_a_signal_is_whole() {
+    let Some((code, _, incomplete, pods)) = recorded(rustix::process::Signal::TERM) else { return };
+    assert_eq!(code, Some(143));
+    assert!(!incomplete.contains("was cut"), "{incomplete}");
+    assert!(pods.contains(&"legacy-7d9f8-x2x7p".to_owned()), "{pods:?}");
+}
+
+#[test]
+fn a_recording_that_was_killed_is_good_up_to_its_last_second() {
+    let Some((code, replayed, incomplete, pods)) = recorded(rustix::process::Signal::KILL) else { return };
+    assert_eq!((code, replayed), (None, 5));
+    assert!(incomplete.contains("it was cut at byte"), "{incomplete}");
+    assert!(pods.contains(&"legacy-7d9f8-x2x7p".to_owned()), "{pods:?}");
+}
