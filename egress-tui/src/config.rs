@@ -141,18 +141,33 @@ fn files(given: Option<&Path>) -> Vec<PathBuf> {
     if let Some(path) = given {
         return vec![path.to_owned()];
     }
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+    let home = || {
+        let invoking = invoking_uid().and_then(|uid| home_of(uid, &fs::read_to_string("/etc/passwd").ok()?));
+        invoking.or_else(|| std::env::var_os("HOME").map(PathBuf::from)).map(|home| home.join(".config"))
+    };
     let user = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|p| p.is_absolute()).or_else(home);
     let user = user.map(|folder| folder.join("egress-tui/config.toml"));
     user.into_iter().chain([PathBuf::from(SYSTEM)]).filter(|path| path.exists()).collect()
 }
 
+/// Who typed `sudo`: with root's rights, but with their own configuration.
+fn invoking_uid() -> Option<u32> {
+    rustix::process::geteuid().is_root().then(|| std::env::var("SUDO_UID").ok()?.parse().ok()).flatten()
+}
+
+/// The home folder that passwd(5) gives a uid.
+fn home_of(uid: u32, passwd: &str) -> Option<PathBuf> {
+    let line = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let mut found = line.filter(|fields| fields.len() >= 7 && fields[2].parse() == Ok(uid));
+    found.next().map(|fields| PathBuf::from(fields[5])).filter(|home| home.is_absolute())
+}
+
 fn read(path: &Path) -> anyhow::Result<Table> {
     let shown = || format!("cannot read {}", path.display());
     let meta = fs::metadata(path).with_context(shown)?;
-    let (me, root) = (rustix::process::geteuid().as_raw(), 0);
+    let trusted = [Some(rustix::process::geteuid().as_raw()), Some(0), invoking_uid()];
     // A tool that runs as root must not obey a file that anybody can write.
-    if (meta.uid() != me && meta.uid() != root) || meta.mode() & 0o002 != 0 {
+    if !trusted.contains(&Some(meta.uid())) || meta.mode() & 0o002 != 0 {
         bail!("{} belongs to uid {} or can be written by everybody: it is not read", path.display(), meta.uid());
     }
     let text = fs::read_to_string(path).with_context(shown)?;
@@ -167,4 +182,16 @@ pub fn template() -> String {
     }
     out.push_str("\n# Filters, used as @NAME\n#[filters]\n#mine = \"is:problem -ns:dev\"\n");
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::home_of;
+
+    #[test]
+    fn the_home_of_who_typed_sudo_is_where_passwd_says() {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\nbroken:1000\nops:x:1000:1000:Ops,,,:/home/ops:/bin/bash\nodd:x:7:7::none:\n";
+        assert_eq!(home_of(1000, passwd), Some("/home/ops".into()));
+        assert_eq!((home_of(7, passwd), home_of(5, passwd)), (None, None));
+    }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::out::tape::Tape;
 use egress_core::input::Input;
 use egress_core::ledger::Ledger;
 use egress_core::world::World;
@@ -16,14 +15,22 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(250);
 /// Batches that may wait between a source and the engine; beyond it the source counts what it has to drop.
 pub const CHANNEL: usize = 1_024;
 
-/// Runs until every source is gone; returns the last world, in which nothing is pending. What the ledger is told goes on
-/// the tape first.
-pub async fn run(
+/// Whoever keeps what the ledger is told: a recording.
+pub trait Tee {
+    /// Before the ledger is told.
+    fn note(&mut self, input: &Input);
+    /// After a batch; what the ledger must know of how that went.
+    fn settle(&mut self) -> Option<Input>;
+}
+
+/// Runs until every source is gone; returns the last world, in which nothing is pending. What the ledger is told goes to
+/// the tee first.
+pub async fn run<T: Tee>(
     mut ledger: Ledger,
     mut inputs: mpsc::Receiver<Vec<Input>>,
     worlds: watch::Sender<Arc<World>>,
-    mut tape: Option<Tape>,
-) -> (Arc<World>, Option<Tape>) {
+    mut tee: Option<T>,
+) -> (Arc<World>, Option<T>) {
     let mut publish = interval_at(Instant::now() + PUBLISH_EVERY, PUBLISH_EVERY);
     publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -37,12 +44,12 @@ pub async fn run(
             batch = inputs.recv() => match batch {
                 Some(batch) => {
                     for input in batch {
-                        if let Some(tape) = &mut tape {
-                            tape.note(&input);
+                        if let Some(tee) = &mut tee {
+                            tee.note(&input);
                         }
                         ledger.apply(input);
                     }
-                    if let Some(failed) = tape.as_mut().and_then(Tape::write) {
+                    if let Some(failed) = tee.as_mut().and_then(T::settle) {
                         ledger.apply(failed);
                     }
                 }
@@ -53,5 +60,5 @@ pub async fn run(
     ledger.finish();
     let last = Arc::new(ledger.world());
     worlds.send_replace(last.clone());
-    (last, tape)
+    (last, tee)
 }

@@ -324,6 +324,27 @@ fn configuration_files_give_defaults_and_their_mistakes_are_told() {
 }
 
 #[test]
+fn through_sudo_the_configuration_is_the_invoking_users() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can give a file to somebody else");
+        return;
+    }
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "filter = \"is:problem\"\n").expect("writable");
+    std::os::unix::fs::chown(file.path(), Some(1000), Some(1000)).expect("root");
+    let read_as = |sudo_uid: &str| {
+        let mut command = program::command(&["config", "--config"]);
+        command.arg(file.path()).env("SUDO_UID", sudo_uid).output().expect("the program")
+    };
+    assert_eq!(read_as("1000").status.code(), Some(0));
+    for somebody_else in ["", "1001"] {
+        let output = read_as(somebody_else);
+        assert_eq!(output.status.code(), Some(2), "{somebody_else}");
+        assert!(program::said(&output).contains("belongs to uid 1000"), "{}", program::said(&output));
+    }
+}
+
+#[test]
 fn paper_is_made_from_the_same_tables() {
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         assert!(printed(0, &["completions", shell]).contains("fail-on"), "{shell}");

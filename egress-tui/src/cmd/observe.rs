@@ -130,7 +130,7 @@ pub async fn play(replay: Replay, common: &Common, tapes: &Tapes, wanted: Wanted
     let options = Options { node, cluster: replay.cluster(), each: wanted.each, replayed: true };
     let mut ledger = Ledger::new(options);
     let (publish, worlds) = watch::channel(Arc::new(ledger.world()));
-    let engine = tokio::spawn(engine::run(ledger, receive, publish, None));
+    let engine = tokio::spawn(engine::run(ledger, receive, publish, None::<Tape>));
     let exit = load(common, &send).await?;
     let asked = common.istio_version.is_some() || !common.istiod_env.is_empty();
     let options = replay::Options {
@@ -164,6 +164,16 @@ async fn load(common: &Common, send: &mpsc::Sender<Vec<Input>>) -> anyhow::Resul
             super::complain(&error.to_string());
             Ok(Exit::Cluster)
         }
+    }
+}
+
+impl engine::Tee for Tape {
+    fn note(&mut self, input: &Input) {
+        Self::note(self, input);
+    }
+
+    fn settle(&mut self) -> Option<Input> {
+        self.write()
     }
 }
 

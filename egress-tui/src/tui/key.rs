@@ -35,8 +35,8 @@ pub enum Action {
     NextProblem,
     /// The previous problem.
     PreviousProblem,
-    /// Type a filter.
-    Filter,
+    /// Type what is looked for: a filter, or words of help.
+    Find,
     /// Complete the word.
     Complete,
     /// Choose the order.
@@ -59,8 +59,6 @@ pub enum Action {
     Pause,
     /// Help for this screen.
     Help,
-    /// Search in help.
-    Search,
     /// Draw everything again.
     Redraw,
     /// Back to the shell, for now.
@@ -219,7 +217,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(Action::PreviousObject, &[c('O')], EXPLAIN, Group::Look, "previous object", None),
     bind(Action::Yaml, &[c('y')], ROWS, Group::Look, "object as YAML, at the field", Some(("yaml", 3))),
     bind(Action::Back, &[k(KeyCode::Esc)], MOVES, Group::Look, "back, close, show all", Some(("back", 1))),
-    bind(Action::Filter, &[c('/')], LIST, Group::Find, "filter", Some(("filter", 2))),
+    bind(Action::Find, &[c('/')], LIST, Group::Find, "filter", Some(("filter", 2))),
     bind(
         Action::Complete,
         &[k(KeyCode::Tab)],
@@ -237,7 +235,7 @@ pub const BINDINGS: &[Binding] = &[
     bind(Action::ExportMenu, &[c('e')], LIST, Group::Program, "export the list", None),
     bind(Action::SaveScreen, &[ctrl('s')], MOVES, Group::Program, "save the screen as text", None),
     bind(Action::Pause, &[c('p')], ROWS, Group::Time, "pause the view, resume", Some(("pause", 4))),
-    bind(Action::Search, &[c('/')], &[Place::Help], Group::Find, "search in help", Some(("search", 2))),
+    bind(Action::Find, &[c('/')], &[Place::Help], Group::Find, "search in help", Some(("search", 2))),
     bind(Action::Help, &[c('?')], MOVES, Group::Program, "this help", None),
     bind(Action::Redraw, &[ctrl('l')], MOVES, Group::Program, "draw again", None),
     bind(Action::Suspend, &[ctrl('z')], MOVES, Group::Program, "suspend", None),

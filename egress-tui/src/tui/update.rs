@@ -100,7 +100,7 @@ fn press(ui: &mut Ui, live: &Arc<World>, event: KeyEvent) -> Option<Effect> {
         Action::Up | Action::Down | Action::First | Action::Last => step(ui, &world, action),
         Action::PageUp | Action::PageDown | Action::HalfUp | Action::HalfDown => scroll(ui, &world, action),
         Action::Open => return open(ui, &world),
-        Action::Filter => ui.prompt = Some(Prompt::new(ui.query.filter.as_ref(), Arc::clone(&ui.saved))),
+        Action::Find => find(ui),
         Action::Complete => {
             let change = ui.prompt.as_mut().map(|prompt| prompt.complete(&world));
             if let Some(change) = change {
@@ -119,15 +119,19 @@ fn press(ui: &mut Ui, live: &Arc<World>, event: KeyEvent) -> Option<Effect> {
         Action::NextProblem | Action::PreviousProblem => problem(ui, &world, action == Action::NextProblem),
         Action::SortMenu => ui.open_sort_menu(),
         Action::Reverse => ui.ask(|query| query.sort.reversed = !query.sort.reversed),
-        Action::Search => {
-            if let Some(Overlay::Help { typing, search, top }) = &mut ui.overlay {
-                *typing = true;
-                search.clear();
-                *top = 0;
-            }
-        }
     }
     None
+}
+
+/// Opens the input of what is in front.
+fn find(ui: &mut Ui) {
+    if let Some(Overlay::Help { typing, search, top }) = &mut ui.overlay {
+        *typing = true;
+        search.clear();
+        *top = 0;
+    } else {
+        ui.prompt = Some(Prompt::new(ui.query.filter.as_ref(), Arc::clone(&ui.saved)));
+    }
 }
 
 /// Keys that are text because an input has the focus.
