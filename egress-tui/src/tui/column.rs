@@ -121,7 +121,8 @@ pub fn plan(width: u16) -> Vec<(Column, u16)> {
     let left = width.saturating_sub(MARGIN + SCROLL + taken(&before) + taken(&after));
     let mut columns: Vec<_> = before.into_iter().flatten().collect();
     if width >= 60 {
-        let workload = ((left - 1) * 2 / 5).max(14);
+        // A host of usual length has its cells by then, a long pod name has not.
+        let workload = if width >= 150 { (left - 1) / 2 } else { ((left - 1) * 2 / 5).max(14) };
         columns.push((Column::Workload, workload));
         columns.push((Column::Host, left.saturating_sub(workload + 1)));
     } else {
