@@ -9,6 +9,7 @@ use egress_core::query::{SortBy, is_problem};
 use egress_tests::screens::Dashboard;
 use egress_tests::worlds;
 use egress_tui::tui::key::{Action, BINDINGS, Key, Place};
+use egress_tui::tui::tour::{Stop, Tour};
 use egress_tui::tui::ui::Overlay;
 use egress_tui::tui::update::{Effect, Msg, update};
 
@@ -506,4 +507,52 @@ fn an_export_holds_the_list_in_its_order() {
     let Some(Effect::Export(_, world)) = dashboard.key(KeyCode::Enter) else { panic!("the list is exported") };
     assert_eq!(world.flows.len(), rows);
     assert!(world.flows.iter().all(|f| f.class().as_str() == "bypass"));
+}
+
+const STOPS: &[Stop] = &[
+    Stop { scene: 0, title: "first", text: "One.", points_at: "class:bypass", explained: false },
+    Stop {
+        scene: 0,
+        title: "second",
+        text: "Two.",
+        points_at: "workload:cloud-platform/web port:1433",
+        explained: true,
+    },
+    Stop { scene: 1, title: "third", text: "Three.", points_at: "workload:nobody", explained: true },
+];
+
+#[test]
+fn a_tour_points_at_what_its_stop_is_about_and_undoes_what_the_last_one_opened() {
+    let mut dashboard = Dashboard::plain(worlds::dwh_world(), (120, 35));
+    dashboard.ui.tour = Tour::new(STOPS);
+    let shown = dashboard.text();
+    assert!(shown.contains("1/3  first") && shown.contains("One."), "{shown}");
+    assert!(dashboard.ui.held().is_some(), "the worst row is pointed at");
+    dashboard.keys("/").keys("class:ok");
+    dashboard.key(KeyCode::Enter);
+    assert_eq!(dashboard.key(KeyCode::Char(' ')), None, "the same scene goes on");
+    let shown = dashboard.text();
+    assert!(shown.contains("2/3  second") && shown.contains("Flows › cloud-platform/web"), "{shown}");
+    assert!(dashboard.ui.query.filter.is_none());
+    assert_eq!(dashboard.key(KeyCode::Char(' ')), Some(Effect::Scene(1)));
+    let shown = dashboard.text();
+    assert!(shown.contains("3/3  third") && !shown.contains("Flows ›"), "{shown}");
+    assert_eq!(dashboard.key(KeyCode::Char(' ')), None);
+    assert!(!dashboard.text().contains("third"), "it is over");
+    assert_eq!(dashboard.key(KeyCode::Backspace), None, "the scene is still played");
+    assert!(dashboard.text().contains("3/3  third"));
+    assert_eq!(dashboard.key(KeyCode::Backspace), Some(Effect::Scene(0)));
+}
+
+#[test]
+fn a_tour_leaves_the_row_that_the_user_chose() {
+    let mut dashboard = Dashboard::plain(worlds::starting_world(), (120, 35));
+    dashboard.ui.tour = Tour::new(STOPS);
+    dashboard.draw();
+    dashboard.key(KeyCode::Char('G'));
+    let flows = worlds::dwh_world().flows;
+    dashboard.publish(|world| world.flows = flows);
+    dashboard.wait(Duration::from_secs(2));
+    dashboard.draw();
+    assert_eq!(dashboard.ui.held(), None);
 }

@@ -23,12 +23,17 @@ pub(super) fn no_terminal() -> Option<Exit> {
 }
 
 /// Shows an observation until the user leaves.
-pub(super) async fn show(observation: Observation, screen: &tui::Options) -> anyhow::Result<Exit> {
+async fn show(observation: Observation, screen: &tui::Options) -> anyhow::Result<Exit> {
     let shown = tui::run(observation.worlds.clone(), screen.clone(), Box::new(Desk)).await;
     // What was incomplete stood on the screen; it is no failure of a session that a person ended.
     let exit = observation.stop().await?.sources;
-    Ok(match shown? {
+    Ok(ended(shown?, exit))
+}
+
+/// The exit code of a dashboard.
+pub(super) fn ended(quit: tui::Quit, exit: Exit) -> Exit {
+    match quit {
         tui::Quit::User | tui::Quit::SourceEnded => exit,
         tui::Quit::Signal(number) => Exit::Signal(u8::try_from(number).unwrap_or(u8::MAX)),
-    })
+    }
 }

@@ -57,6 +57,10 @@ pub enum Action {
     SaveScreen,
     /// Freeze the view, or go on.
     Pause,
+    /// The next stop of the tour.
+    NextStop,
+    /// The previous stop of the tour.
+    PreviousStop,
     /// Help for this screen.
     Help,
     /// Draw everything again.
@@ -93,6 +97,7 @@ const LIST: &[Place] = &[Place::List];
 const ROWS: &[Place] = &[Place::List, Place::Explain];
 const EXPLAIN: &[Place] = &[Place::Explain];
 const SCROLLS: &[Place] = &[Place::List, Place::Explain, Place::Yaml, Place::Help];
+const TOUR: &[Place] = &[Place::List, Place::Explain, Place::Yaml];
 const MOVES: &[Place] = &Place::ALL;
 
 /// Groups of the help screen.
@@ -236,6 +241,8 @@ pub const BINDINGS: &[Binding] = &[
     bind(Action::SaveScreen, &[ctrl('s')], MOVES, Group::Program, "save the screen as text", None),
     bind(Action::Pause, &[c('p')], ROWS, Group::Time, "pause the view, resume", Some(("pause", 4))),
     bind(Action::Find, &[c('/')], &[Place::Help], Group::Find, "search in help", Some(("search", 2))),
+    bind(Action::NextStop, &[c(' ')], TOUR, Group::Program, "next stop of the demo's tour", None),
+    bind(Action::PreviousStop, &[k(KeyCode::Backspace)], TOUR, Group::Program, "previous stop of the tour", None),
     bind(Action::Help, &[c('?')], MOVES, Group::Program, "this help", None),
     bind(Action::Redraw, &[ctrl('l')], MOVES, Group::Program, "draw again", None),
     bind(Action::Suspend, &[ctrl('z')], MOVES, Group::Program, "suspend", None),

@@ -19,9 +19,10 @@ pub mod prompt;
 mod run;
 pub mod svg;
 pub mod term;
+pub mod tour;
 pub mod ui;
 pub mod update;
 pub mod view;
 pub mod widget;
 
-pub use run::{Desk, Options, Quit, run};
+pub use run::{Desk, Options, Quit, run, walk};

@@ -21,6 +21,7 @@ use super::figure;
 use super::look::{ColorChoice, Look, Surroundings, Theme};
 use super::menu::Form;
 use super::term::{self, Screen};
+use super::tour::{Stage, Stop, Tour};
 use super::ui::Ui;
 use super::update::{Effect, Msg, update};
 use super::view;
@@ -82,6 +83,26 @@ pub async fn run(
     options: Options,
     desk: Box<dyn Desk + Send>,
 ) -> anyhow::Result<Quit> {
+    show(worlds, options, desk, None).await
+}
+
+/// The same, with stops whose scenes the stage plays; it begins with the first.
+pub async fn walk(
+    stops: &'static [Stop],
+    mut stage: Box<dyn Stage + Send>,
+    options: Options,
+    desk: Box<dyn Desk + Send>,
+) -> anyhow::Result<Quit> {
+    let tour = Tour::new(stops).context("a tour needs a stop")?;
+    show(stage.enter(tour.scene()), options, desk, Some((tour, stage))).await
+}
+
+async fn show(
+    worlds: watch::Receiver<Arc<World>>,
+    options: Options,
+    desk: Box<dyn Desk + Send>,
+    tour: Option<(Tour, Box<dyn Stage + Send>)>,
+) -> anyhow::Result<Quit> {
     term::check().map_err(anyhow::Error::msg)?;
     let look = Look::choose(options.color, options.theme, options.ascii, &Surroundings::from_env());
     let mut signals = Signals::listen().context("cannot listen for signals")?;
@@ -89,6 +110,7 @@ pub async fn run(
     let mut shown = Loop::new(worlds, look, desk);
     shown.ui.query.filter = options.filter;
     shown.ui.saved = options.saved;
+    (shown.ui.tour, shown.stage) = tour.unzip();
     let result = shown.run(&mut screen, &mut signals).await;
     let left = screen.leave();
     match result {
@@ -181,6 +203,7 @@ struct Loop {
     worlds: watch::Receiver<Arc<World>>,
     look: Look,
     desk: Box<dyn Desk + Send>,
+    stage: Option<Box<dyn Stage + Send>>,
     ui: Ui,
     world: Arc<World>,
     received: Instant,
@@ -202,6 +225,7 @@ impl Loop {
             worlds,
             look,
             desk,
+            stage: None,
             ui,
             world,
             received: now,
@@ -345,6 +369,14 @@ impl Loop {
             Effect::SaveScreen => {
                 let text = screen.text().unwrap_or_default();
                 written("screen", self.desk.save(&text, self.world.now))
+            }
+            Effect::Scene(scene) => {
+                if let Some(stage) = &mut self.stage {
+                    self.worlds = stage.enter(*scene);
+                    self.world = Arc::clone(&self.worlds.borrow_and_update());
+                    self.received = Instant::now();
+                }
+                return Ok(());
             }
             Effect::Quit | Effect::Suspend | Effect::Redraw => return Ok(()),
         };

@@ -15,6 +15,7 @@ use super::layout;
 use super::look::Look;
 use super::menu::Menu;
 use super::prompt::Prompt;
+use super::tour::Tour;
 use super::view::explain;
 use super::view::object::Text;
 
@@ -108,6 +109,8 @@ pub struct Ui {
     pub toast: Option<Toast>,
     /// The frozen instant.
     pub frozen: Option<Arc<World>>,
+    /// The tour that the demo is.
+    pub tour: Option<Tour>,
     /// Notices about what is missing are put away: this many there were.
     pub dismissed: usize,
     /// Time since the start; moves only from outside.
@@ -212,12 +215,32 @@ impl Ui {
             return;
         }
         self.hold(world);
+        self.follow_tour(world);
         if let Some(detail) = &mut self.detail
             && let Some(flow) = world.flows.iter().find(|f| f.id == detail.flow.id)
         {
             detail.flow = Arc::clone(flow);
             detail.item = detail.item.min(explain::items(flow).len().saturating_sub(1));
         }
+    }
+
+    /// Selects what the tour points at, once, when it is there.
+    fn follow_tour(&mut self, world: &Arc<World>) {
+        let Some(tour) = &mut self.tour else { return };
+        let (Some(flow), Some(stop)) = (tour.found(world), tour.stop()) else { return };
+        let Some(row) = self.list.listing.position(flow.id) else { return };
+        tour.let_go();
+        self.select(world, row);
+        if stop.explained {
+            self.detail = Some(Detail::new(flow));
+        }
+    }
+
+    /// A new stop of the tour begins: nothing is selected, open, frozen or narrowed, and no row is known.
+    pub fn begin_stop(&mut self) {
+        (self.detail, self.frozen, self.prompt, self.overlay) = (None, None, None, None);
+        (self.selection, self.list, self.query) = (Selection::default(), List::default(), Query::default());
+        self.peak = 0;
     }
 
     /// Finds the selected flow again.

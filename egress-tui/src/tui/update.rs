@@ -40,6 +40,8 @@ pub enum Effect {
     Export(Form, Arc<World>),
     /// The screen goes into a file.
     SaveScreen,
+    /// Another scene of the tour is played.
+    Scene(usize),
 }
 
 /// Two effects are the same when they do the same to the same flow; what an export holds is not compared.
@@ -49,6 +51,7 @@ impl PartialEq for Effect {
             (Self::Copy(a), Self::Copy(b)) => a == b,
             (Self::CopyJson(a), Self::CopyJson(b)) => a.id == b.id,
             (Self::Export(a, _), Self::Export(b, _)) => a == b,
+            (Self::Scene(a), Self::Scene(b)) => a == b,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
@@ -90,6 +93,9 @@ fn press(ui: &mut Ui, live: &Arc<World>, event: KeyEvent) -> Option<Effect> {
         ui.say(format!("no action on {name} here · ? help"));
         return None;
     };
+    if let Some(tour) = &mut ui.tour {
+        tour.let_go();
+    }
     match action {
         Action::Quit => return Some(Effect::Quit),
         Action::Suspend => return Some(Effect::Suspend),
@@ -101,6 +107,7 @@ fn press(ui: &mut Ui, live: &Arc<World>, event: KeyEvent) -> Option<Effect> {
         Action::PageUp | Action::PageDown | Action::HalfUp | Action::HalfDown => scroll(ui, &world, action),
         Action::Open => return open(ui, &world),
         Action::Find => find(ui),
+        Action::NextStop | Action::PreviousStop => return walk(ui, action == Action::NextStop),
         Action::Complete => {
             let change = ui.prompt.as_mut().map(|prompt| prompt.complete(&world));
             if let Some(change) = change {
@@ -121,6 +128,23 @@ fn press(ui: &mut Ui, live: &Arc<World>, event: KeyEvent) -> Option<Effect> {
         Action::Reverse => ui.ask(|query| query.sort.reversed = !query.sort.reversed),
     }
     None
+}
+
+/// To another stop of the tour: what the user opened, froze and narrowed for the last one is undone.
+fn walk(ui: &mut Ui, forward: bool) -> Option<Effect> {
+    let Some(tour) = &mut ui.tour else {
+        ui.say("the tour is part of egress-tui demo");
+        return None;
+    };
+    let before = tour.scene();
+    let stop = tour.go(forward);
+    let after = tour.scene();
+    if stop.is_none() {
+        ui.say("the tour is over · Backspace back · q quit");
+        return None;
+    }
+    ui.begin_stop();
+    (before != after).then_some(Effect::Scene(after))
 }
 
 /// Opens the input of what is in front.

@@ -9,6 +9,7 @@ pub mod notice;
 pub mod object;
 pub mod prompt;
 pub mod summary;
+pub mod tour;
 
 use std::sync::Arc;
 
@@ -27,9 +28,13 @@ use object::Text;
 /// Makes the frame of this world: brings the interface up to it, then draws.
 pub fn frame(ui: &mut Ui, live: &Arc<World>, look: &Look, area: Rect, buffer: &mut Buffer) {
     let world = Arc::clone(ui.shown(live));
+    let (area, band) = tour::split(area, ui);
     let page = ui.page(&world, look, area);
     fit(ui, &page, look, area);
     draw(&page, ui, look, area, buffer);
+    if let Some(tour) = &ui.tour {
+        tour::draw(&mut Pen::new(buffer, look, band), tour);
+    }
 }
 
 /// Keeps what scrolls within its bounds, and the selected step visible.
