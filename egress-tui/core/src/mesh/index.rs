@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::id::ObjectRef;
 use crate::manifest::{self, Problem, RawObject};
+use crate::mesh::declared::{self, Declared, Origins};
 use crate::mesh::gatewayapi;
 use crate::mesh::object::authorization::AuthorizationPolicy;
 use crate::mesh::object::kube::Node;
@@ -48,6 +49,8 @@ pub(crate) struct Index {
     pub(crate) policies_of: FxHashMap<ArcStr, Vec<u32>>,
     /// Label keys that any selector or sourceLabels asks for: proxies that agree in them are alike.
     pub(crate) label_keys: FxHashSet<ArcStr>,
+    /// What is only declared, and by which objects.
+    pub(crate) origins: Origins,
     /// Objects that istiod does not read: outside of its discovery selectors, or of another revision; entries of these hosts.
     pub(crate) hidden: Vec<Hidden>,
 }
@@ -79,6 +82,7 @@ pub(crate) struct Objects {
     pub(crate) authorization_policies: Vec<AuthorizationPolicy>,
     pub(crate) config: Option<MeshConfig>,
     pub(crate) gateway_api: gatewayapi::Objects,
+    pub(crate) declared: Declared,
 }
 
 /// Raw objects, sorted, with the names of those that are read.
@@ -88,11 +92,21 @@ pub(crate) struct Sorted {
     pub(crate) problems: Vec<Problem>,
 }
 
+/// A name for an `IstioOperator` that has none, as files for `istioctl install` have: of its first gateway, else what istioctl
+/// calls what it installed.
+fn unnamed(value: &Value) -> String {
+    let gateways = ["/spec/components/egressGateways/0/name", "/spec/components/ingressGateways/0/name"];
+    let name = gateways.iter().find_map(|p| value.pointer(p).and_then(Value::as_str));
+    name.unwrap_or("installed-state").to_owned()
+}
+
 /// The object's name; the namespace is `default` where none is written, as kubectl has it.
 fn name_of(value: &Value) -> Option<(ObjectRef, ArcStr)> {
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let kind = text("/kind");
-    let name = text("/metadata/name");
+    let own = text("/metadata/name");
+    let made = (own.is_empty() && kind == "IstioOperator").then(|| unnamed(value));
+    let name = made.as_deref().unwrap_or(own);
     if kind.is_empty() {
         return None;
     }
@@ -105,6 +119,8 @@ fn name_of(value: &Value) -> Option<(ObjectRef, ArcStr)> {
             | "ClusterRole"
             | "ClusterRoleBinding"
             | "PersistentVolume"
+            | "Istio"
+            | "IstioRevision"
     );
     let namespace = match text("/metadata/namespace") {
         "" if !cluster => "default",
@@ -229,7 +245,7 @@ impl Objects {
             ("", "Namespace") => self.namespaces.push(Namespace { meta: meta() }),
             ("", "Node") => self.nodes.push(Node::read(meta(), &at)),
             ("", "Pod") => self.pods.push(PodSpec::read(meta(), &at)),
-            ("", "ConfigMap") if object.name.name == "istio" && raw.value.pointer("/data/mesh").is_some() => {
+            ("", "ConfigMap") if self.takes_config(object) && raw.value.pointer("/data/mesh").is_some() => {
                 self.config = Some(MeshConfig::read(object.clone(), &raw.value, notes));
             }
             ("apiextensions.k8s.io", "CustomResourceDefinition") => {
@@ -237,8 +253,14 @@ impl Objects {
                 self.gateway_api.read_definition(&object.name.name, version.and_then(Value::as_str));
             }
             ("gateway.networking.k8s.io", kind) => self.gateway_api.read(kind, meta(), &at),
-            _ => {}
+            (group, _) => self.declared.read(group, object, &raw.value, &at),
         }
+    }
+
+    /// The ConfigMap of the default revision, else the first one of another: `istio`, `istio-REVISION`.
+    fn takes_config(&self, object: &ObjectRef) -> bool {
+        let name = &object.name.name;
+        name == "istio" || (self.config.is_none() && name.starts_with("istio-"))
     }
 
     /// Endpoints count for Services without slices.
@@ -263,12 +285,18 @@ impl Index {
     /// Compiles typed objects.
     pub(crate) fn new(mut objects: Objects, options: &MeshOptions) -> (Self, Vec<PodSpec>) {
         objects.settle_endpoints();
+        let (origins, settings) = declared::complete(&mut objects);
         let version = options
             .istio_version
             .or_else(|| detect(&objects.pods))
+            .or_else(|| settings.as_ref().and_then(|s| s.version))
             .unwrap_or(IstioVersion::NEWEST)
             .min(IstioVersion::NEWEST);
-        let rules = options.rules(version);
+        let mut rules = Rules::of(version);
+        if let Some(settings) = &settings {
+            settings.switch(&mut rules);
+        }
+        let rules = options.override_rules(rules);
         let mut config = objects.config.take().unwrap_or_default();
         config.restrict(&rules);
         let namespaces: FxHashMap<ArcStr, Labels> =
@@ -325,6 +353,7 @@ impl Index {
             authorization_policies,
             policies_of,
             label_keys: FxHashSet::default(),
+            origins,
             hidden,
         };
         index.label_keys = index.keys();
@@ -412,7 +441,7 @@ fn hide(
                 .clone()
                 .unwrap_or_else(|| ObjectRef::new("ConfigMap", config.root_namespace.clone(), "istio"));
             let says = format!("discoverySelectors leave out the namespace {}", entry.meta.namespace());
-            (object, ".data.mesh.discoverySelectors".into(), says)
+            (object, config.field("discoverySelectors"), says)
         };
         hidden.push(Hidden { entry, by });
     }
