@@ -479,7 +479,7 @@ impl Walk<'_> {
         if !upstream.kubernetes || upstream.external {
             if empty {
                 let mut out = broken(Reason::NoEndpoints, format!("{} has no endpoint for this proxy", upstream.host));
-                let field = match (upstream.resolution, &upstream.selector) {
+                let field = match (upstream.resolution, upstream.selector()) {
                     (Resolution::Passthrough, _) => ".spec.resolution",
                     (_, Some(_)) => ".spec.workloadSelector",
                     _ => ".spec.endpoints",

@@ -166,7 +166,7 @@ impl Building<'_> {
                 continue;
             }
             let reach: Vec<_> = self.index.registry.reach_by_number(upstream, port.number).collect();
-            if !upstream.kubernetes && reach.is_empty() && upstream.selector.is_none() {
+            if !upstream.kubernetes && reach.is_empty() && upstream.selector().is_none() {
                 self.add(&adding);
                 continue;
             }

@@ -198,7 +198,7 @@ fn rule(at: &At<'_>, namespace: &str) -> PolicyRule {
         if alternatives.is_empty() { vec![base] } else { alternatives }
     };
     PolicyRule {
-        path: at.path().into(),
+        path: at.path(),
         operations: either(
             "to",
             "operation",

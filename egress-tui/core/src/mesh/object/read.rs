@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 
 use arcstr::ArcStr;
+use rustc_hash::FxHashSet;
 use serde_json::Value;
 
 /// What is wrong with a field.
@@ -32,26 +33,55 @@ impl fmt::Display for Path<'_> {
     }
 }
 
+/// What the fields of one reading share: what is wrong, and words that many objects use, kept once.
+#[derive(Default)]
+pub(crate) struct Reading {
+    notes: RefCell<Vec<Note>>,
+    words: RefCell<FxHashSet<ArcStr>>,
+}
+
+impl Reading {
+    /// What was noted since the last time.
+    pub(crate) fn take_notes(&self) -> Vec<Note> {
+        self.notes.take()
+    }
+
+    pub(crate) fn note(&self, note: Note) {
+        self.notes.borrow_mut().push(note);
+    }
+
+    /// The word, shared with everybody who read it before.
+    pub(crate) fn word(&self, text: &str) -> ArcStr {
+        let mut words = self.words.borrow_mut();
+        if let Some(known) = words.get(text) {
+            return known.clone();
+        }
+        let new = ArcStr::from(text);
+        words.insert(new.clone());
+        new
+    }
+}
+
 /// A field, present or not.
 #[derive(Clone, Copy)]
 pub(crate) struct At<'a> {
     value: Option<&'a Value>,
     path: Path<'a>,
-    notes: &'a RefCell<Vec<Note>>,
+    reading: &'a Reading,
 }
 
 impl<'a> At<'a> {
-    pub(crate) fn root(value: &'a Value, notes: &'a RefCell<Vec<Note>>) -> Self {
-        Self { value: Some(value), path: Path::Root, notes }
+    pub(crate) fn root(value: &'a Value, reading: &'a Reading) -> Self {
+        Self { value: Some(value), path: Path::Root, reading }
     }
 
     /// Says what is wrong with this field.
     pub(crate) fn note(&self, says: impl Into<String>) {
-        self.notes.borrow_mut().push(Note { field: self.path.to_string().into(), says: says.into() });
+        self.reading.note(Note { field: self.path.to_string().into(), says: says.into() });
     }
 
-    pub(crate) fn path(&self) -> String {
-        self.path.to_string()
+    pub(crate) fn path(&self) -> ArcStr {
+        self.reading.word(&self.path.to_string())
     }
 
     /// Runs `f` on a field of this object; absent parents have absent fields.
@@ -64,7 +94,7 @@ impl<'a> At<'a> {
                 None
             }
         };
-        f(At { value, path: Path::Key(&self.path, key), notes: self.notes })
+        f(At { value, path: Path::Key(&self.path, key), reading: self.reading })
     }
 
     pub(crate) fn is_present(&self) -> bool {
@@ -81,7 +111,7 @@ impl<'a> At<'a> {
                     f(At {
                         value: Some(v).filter(|v| !v.is_null()),
                         path: Path::Index(&self.path, n),
-                        notes: self.notes,
+                        reading: self.reading,
                     })
                 })
                 .collect(),
@@ -104,7 +134,7 @@ impl<'a> At<'a> {
                         At {
                             value: Some(v).filter(|v| !v.is_null()),
                             path: Path::Key(&self.path, k),
-                            notes: self.notes,
+                            reading: self.reading,
                         },
                     )
                 })
@@ -119,7 +149,7 @@ impl<'a> At<'a> {
 
     pub(crate) fn string(&self) -> Option<ArcStr> {
         match self.value? {
-            Value::String(text) => Some(text.as_str().into()),
+            Value::String(text) => Some(self.reading.word(text)),
             Value::Number(number) => {
                 self.note("is a number; a string is expected");
                 Some(number.to_string().into())
@@ -189,7 +219,7 @@ impl<'a> At<'a> {
 
     /// A map of strings, sorted by key.
     pub(crate) fn labels(&self) -> Labels {
-        let mut out: Vec<(ArcStr, ArcStr)> = self.fields(|k, v| (ArcStr::from(k), v.text()));
+        let mut out: Vec<(ArcStr, ArcStr)> = self.fields(|k, v| (self.reading.word(k), v.text()));
         out.sort();
         out
     }
