@@ -107,7 +107,7 @@ impl Walk<'_> {
             Bind::Any => format!("the listener for every address on port {port}"),
             Bind::Ip(ip) => format!("the listener for {ip}:{port}"),
         };
-        let Some(chain) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
+        let Some((_, chain)) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
             let mut out = self.policy(wire, false);
             out.reason = out.reason.filter(|r| *r != Reason::Unregistered).or(out.reason);
             out.because.insert(0, Step::new("listener", Mark::No, format!("{place} has no chain for these bytes")));
@@ -345,7 +345,7 @@ impl Walk<'_> {
     fn policy(&self, wire: &Wire<'_>, in_http: bool) -> Expected {
         let scope = &self.proxy.scope;
         let (object, field) = self.mesh.policy_field(scope);
-        let step = |says: &str| {
+        let step = |says: &'static str| {
             let step = Step::new("policy", Mark::Decides, says);
             match &object {
                 Some(object) => step.by(object.clone(), field.clone()),
@@ -622,7 +622,7 @@ fn next(known: &Known<'_>, wire: &Wire<'_>) -> Next {
     }
 }
 
-pub(crate) fn broken(reason: Reason, says: impl Into<String>) -> Expected {
+pub(crate) fn broken(reason: Reason, says: impl Into<Cow<'static, str>>) -> Expected {
     let mut out = Expected::new(Outcome::Broken);
     out.reason = Some(reason);
     let claim = match reason.group() {
@@ -634,7 +634,7 @@ pub(crate) fn broken(reason: Reason, says: impl Into<String>) -> Expected {
     out
 }
 
-pub(crate) fn not_found(says: impl Into<String>) -> Expected {
+pub(crate) fn not_found(says: impl Into<Cow<'static, str>>) -> Expected {
     let mut out = broken(Reason::GatewayNoRoute, says);
     out.response = Some(404);
     out

@@ -20,6 +20,7 @@ use crate::mesh::object::{
 };
 use crate::mesh::options::{IstioVersion, MeshOptions, Rules};
 use crate::mesh::registry::{Registry, Sources};
+use crate::mesh::shared::Shared;
 use crate::mesh::visible::{DestinationRules, VirtualServices};
 
 /// See the module.
@@ -47,6 +48,8 @@ pub(crate) struct Index {
     /// Oldest first.
     pub(crate) authorization_policies: Vec<Arc<AuthorizationPolicy>>,
     pub(crate) policies_of: FxHashMap<ArcStr, Vec<u32>>,
+    /// What proxies have alike.
+    pub(crate) shared: Shared,
     /// Label keys that any selector or sourceLabels asks for: proxies that agree in them are alike.
     pub(crate) label_keys: FxHashSet<ArcStr>,
     /// Objects that istiod does not read: outside of its discovery selectors, or of another revision; entries of these hosts.
@@ -263,6 +266,7 @@ impl Index {
             envoy_filters,
             authorization_policies,
             policies_of,
+            shared: Shared::default(),
             label_keys: FxHashSet::default(),
             hidden,
         };

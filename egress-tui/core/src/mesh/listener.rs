@@ -64,7 +64,8 @@ impl PortListeners {
         }
         let (mut exact, mut any) = (FxHashMap::default(), None);
         for open in building.open {
-            let listener = Listener { bind: open.bind, chains: Chains::new(open.chains), of_pod: open.of_pod };
+            let listener =
+                Listener { bind: open.bind, chains: Chains::new(open.chains, &index.shared), of_pod: open.of_pod };
             match open.bind {
                 Bind::Any => any = Some(listener),
                 Bind::Ip(ip) => {

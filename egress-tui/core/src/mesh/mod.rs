@@ -44,6 +44,7 @@ mod register;
 mod registry;
 mod route;
 mod scope;
+mod shared;
 mod visible;
 pub mod whatif;
 mod written;

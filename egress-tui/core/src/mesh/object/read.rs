@@ -7,6 +7,8 @@ use arcstr::ArcStr;
 use rustc_hash::FxHashSet;
 use serde_json::Value;
 
+use crate::name::printable;
+
 /// What is wrong with a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Note {
@@ -50,8 +52,23 @@ impl Reading {
         self.notes.borrow_mut().push(note);
     }
 
-    /// The word, shared with everybody who read it before.
+    /// The word, printable, shared with everybody who read it before. What is no name anywhere (control characters and the like)
+    /// is escaped here, where it enters, so that no chain can carry it on.
     pub(crate) fn word(&self, text: &str) -> ArcStr {
+        if text.bytes().all(|b| (b' '..=b'~').contains(&b)) { self.share(text) } else { self.share(&printable(text)) }
+    }
+
+    /// The same for text of several lines.
+    fn passage(&self, text: &str) -> ArcStr {
+        if !text.contains(['\n', '\t']) {
+            return self.word(text);
+        }
+        let lines: Vec<String> =
+            text.split('\n').map(|l| l.split('\t').map(printable).collect::<Vec<_>>().join("\t")).collect();
+        lines.join("\n").into()
+    }
+
+    fn share(&self, text: &str) -> ArcStr {
         let mut words = self.words.borrow_mut();
         if let Some(known) = words.get(text) {
             return known.clone();
@@ -77,7 +94,7 @@ impl<'a> At<'a> {
 
     /// Says what is wrong with this field.
     pub(crate) fn note(&self, says: impl Into<String>) {
-        self.reading.note(Note { field: self.path.to_string().into(), says: says.into() });
+        self.reading.note(Note { field: self.path(), says: says.into() });
     }
 
     pub(crate) fn path(&self) -> ArcStr {
@@ -165,6 +182,14 @@ impl<'a> At<'a> {
         }
     }
 
+    /// A value of an annotation, which may have lines.
+    fn passage(&self) -> ArcStr {
+        match self.value {
+            Some(Value::String(text)) => self.reading.passage(text),
+            _ => self.text(),
+        }
+    }
+
     pub(crate) fn text(&self) -> ArcStr {
         self.string().unwrap_or_default()
     }
@@ -212,14 +237,14 @@ impl<'a> At<'a> {
     /// A port number, or the name of a container's port.
     pub(crate) fn port_or_name(&self) -> Option<Result<u16, ArcStr>> {
         match self.value? {
-            Value::String(text) => Some(text.parse().map_err(|_| text.as_str().into())),
+            Value::String(text) => Some(text.parse().map_err(|_| self.reading.word(text))),
             _ => self.port().map(Ok),
         }
     }
 
     /// A map of strings, sorted by key.
     pub(crate) fn labels(&self) -> Labels {
-        let mut out: Vec<(ArcStr, ArcStr)> = self.fields(|k, v| (self.reading.word(k), v.text()));
+        let mut out: Vec<(ArcStr, ArcStr)> = self.fields(|k, v| (self.reading.word(k), v.passage()));
         out.sort();
         out
     }
