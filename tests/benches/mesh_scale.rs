@@ -1,6 +1,10 @@
 //! The mesh at scale, against its budgets (design §8), in one run: `cargo bench -p egress-tests --bench mesh_scale`.
 //! Prints each figure at 1 000 and at 10 000 ServiceEntries, their ratio, and the machine; ends with 1 where a budget is broken.
-#![expect(clippy::print_stdout, clippy::expect_used, reason = "the figures are printed; a mesh that is not there ends the run")]
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "the figures are printed; a mesh that is not there ends the run"
+)]
 
 use std::fs;
 use std::hint::black_box;
@@ -134,7 +138,8 @@ fn figures(entries: u32) -> Figures {
 fn machine() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cpus = read("/proc/cpuinfo");
-    let model = cpus.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or("").trim_start_matches([' ', '\t', ':']);
+    let model =
+        cpus.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or("").trim_start_matches([' ', '\t', ':']);
     let count = cpus.lines().filter(|l| l.starts_with("processor")).count();
     format!("{count} x {model}, Linux {}", read("/proc/sys/kernel/osrelease").trim())
 }
@@ -166,6 +171,10 @@ fn main() -> ExitCode {
     row("one edit, ms", &|f| f.edit, ms, None);
     row("one edit and a decision with it, ms", &|f| f.visible, ms, Some(100.0));
     let growth = |of: &dyn Fn(&Figures) -> f64| of(&large) / of(&small);
-    println!("compile grows {:.2} times for {:.0} times the entries", growth(&|f| f.compile), f64::from(SIZES[1] / SIZES[0]));
+    println!(
+        "compile grows {:.2} times for {:.0} times the entries",
+        growth(&|f| f.compile),
+        f64::from(SIZES[1] / SIZES[0])
+    );
     if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

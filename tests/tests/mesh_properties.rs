@@ -67,30 +67,25 @@ fn identity(value: &Value) -> Option<(String, ObjectRef)> {
     named.then(|| (group.to_owned(), ObjectRef::new(text("/kind"), namespace, text("/metadata/name"))))
 }
 
-/// Numbers that choose what happens.
-type Dice = Vec<u32>;
-
 /// Walks to some value inside of `value` and replaces it.
-fn mutate(value: &mut Value, dice: &Dice, with: &Value) {
-    let mut at = value;
-    for roll in dice {
-        let next = match at {
-            Value::Array(items) if !items.is_empty() => {
-                let n = *roll as usize % items.len();
-                items.get_mut(n)
-            }
-            Value::Object(fields) if !fields.is_empty() => {
-                let n = *roll as usize % fields.len();
-                fields.values_mut().nth(n)
-            }
-            _ => break,
-        };
-        match next {
-            Some(next) => at = next,
-            None => return,
+fn mutate(value: &mut Value, dice: &[u32], with: &Value) {
+    let Some((roll, rest)) = dice.split_first() else { return replace(value, with) };
+    let roll = *roll as usize;
+    match value {
+        Value::Array(items) if !items.is_empty() => {
+            let n = roll % items.len();
+            mutate(&mut items[n], rest, with);
         }
+        Value::Object(fields) if !fields.is_empty() => {
+            let n = roll % fields.len();
+            fields.values_mut().skip(n).take(1).for_each(|inner| mutate(inner, rest, with));
+        }
+        _ => replace(value, with),
     }
-    *at = match (with, &*at) {
+}
+
+fn replace(value: &mut Value, with: &Value) {
+    *value = match (with, &*value) {
         // twice the same item, or one fewer
         (Value::Null, Value::Array(items)) => Value::Array(items.iter().chain(items).cloned().collect()),
         (Value::Bool(false), Value::Array(items)) => Value::Array(items.iter().skip(1).cloned().collect()),
@@ -177,9 +172,9 @@ fn said(expected: &Expected, out: &mut Vec<String>) {
         out.extend(step.field.iter().map(ToString::to_string));
     }
     for miss in &expected.misses {
-        out.extend([miss.says.to_string(), miss.object.to_string(), miss.field.to_string()]);
+        out.extend([miss.says.clone(), miss.object.to_string(), miss.field.to_string()]);
     }
-    out.extend(expected.uncaptured.iter().map(|u| u.says.to_string()));
+    out.extend(expected.uncaptured.iter().map(|u| u.says.clone()));
     out.extend(expected.cluster.iter().map(ToString::to_string));
     out.extend(expected.gateway.iter().map(ToString::to_string));
     for part in [&expected.leg2, &expected.then].into_iter().flatten() {

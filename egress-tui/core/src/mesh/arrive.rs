@@ -6,7 +6,7 @@ use crate::id::ObjectRef;
 use crate::mesh::authz::{Arrival, Court, Identity, Request, Ruling};
 use crate::mesh::chain::{Action, Chain, Termination};
 use crate::mesh::decide::{Chooser, Walk, Wire, Wrapped, answered, broken, not_found};
-use crate::mesh::gateway::{GatewayListener, MergedGateway, ServerId};
+use crate::mesh::gateway::{GatewayListener, MergedGateway};
 use crate::mesh::object::TlsMode;
 use crate::mesh::{Certainty, Expected, Outcome};
 use crate::verdict::{Mark, Reason, Step};

@@ -95,7 +95,7 @@ impl Objects {
             ("networking.istio.io", "ServiceEntry") => self.entries.push(Arc::new(ServiceEntry::read(meta(), &at))),
             ("networking.istio.io", "WorkloadEntry") => self.workloads.push(Arc::new(WorkloadEntry::read(meta(), &at))),
             ("networking.istio.io", "VirtualService") => {
-                self.virtual_services.push(Arc::new(VirtualService::read(meta(), &at)))
+                self.virtual_services.push(Arc::new(VirtualService::read(meta(), &at)));
             }
             ("networking.istio.io", "Gateway") => self.gateways.push(Arc::new(Gateway::read(meta(), &at))),
             ("networking.istio.io", "DestinationRule") => {
@@ -114,7 +114,7 @@ impl Objects {
                 self.slices.extend(EndpointSlice::read_endpoints(&meta(), &at).into_iter().map(Arc::new));
             }
             ("discovery.k8s.io", "EndpointSlice") => {
-                self.slices.extend(EndpointSlice::read(&meta(), &at).map(Arc::new))
+                self.slices.extend(EndpointSlice::read(&meta(), &at).map(Arc::new));
             }
             ("", "Namespace") => self.namespaces.push(Arc::new(Namespace { meta: meta() })),
             ("", "Node") => self.nodes.push(Arc::new(Node::read(meta(), &at))),

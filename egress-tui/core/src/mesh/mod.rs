@@ -225,11 +225,6 @@ impl Mesh {
         manifest::read_again(self.kept.origin(object)?)
     }
 
-    /// The mesh with one object in the place of its older self.
-    pub(crate) fn with(&self, edited: RawObject) -> Self {
-        self.edited([Change::Put(edited)])
-    }
-
     /// The text of an object, its file (empty where it comes from an API) and its first line there.
     pub fn object_text(&self, object: &ObjectRef) -> Option<(String, ArcStr, u32)> {
         let origin = self.kept.origin(object)?;

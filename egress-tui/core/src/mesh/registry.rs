@@ -332,7 +332,7 @@ impl Registry {
         number: u16,
     ) -> impl Iterator<Item = &'a Reach> + 'a {
         let list =
-            self.endpoints.get(&(upstream.namespace.clone(), upstream.host.clone())).map_or(&[][..], Vec::as_slice);
+            self.endpoints.get(&(upstream.namespace.clone(), upstream.host.clone())).map_or(&[][..], |list| &**list);
         let same = self.of_host.get(&upstream.host).into_iter().flatten().map(|id| self.get(*id));
         let named = same
             .filter(|u| u.namespace == upstream.namespace)

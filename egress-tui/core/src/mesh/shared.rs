@@ -11,14 +11,16 @@ use crate::mesh::chain::Chain;
 use crate::mesh::route::HttpRoute;
 use crate::mesh::visible::VsId;
 
+type Routes = Arc<[HttpRoute]>;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     chains: Mutex<FxHashSet<Arc<Chain>>>,
     /// Of upstreams, by host and port.
-    own_routes: Mutex<FxHashMap<(ArcStr, u16), Arc<[HttpRoute]>>>,
+    own_routes: Mutex<FxHashMap<(ArcStr, u16), Routes>>,
     /// Of VirtualServices: few differ from proxy to proxy.
-    routes: Mutex<FxHashMap<VsId, SmallVec<[Arc<[HttpRoute]>; 1]>>>,
+    routes: Mutex<FxHashMap<VsId, SmallVec<[Routes; 1]>>>,
     names: Mutex<FxHashSet<ArcStr>>,
 }
 
