@@ -32,6 +32,7 @@ mod index;
 mod inside;
 mod kept;
 mod listener;
+mod memo;
 mod miss;
 mod object;
 pub mod options;
@@ -52,11 +53,13 @@ mod written;
 pub use call::{Bytes, Call, CallLeg};
 pub use expected::{Certainty, Entry, Expected, Match, Miss, Next, NextKind, Outcome, Owner, Registration, Uncaptured};
 pub use kept::Change;
+pub use memo::{Asked, Memo};
 pub use options::{IstioVersion, MeshOptions, OptionError, Rules};
 pub use pod::{Container, ContainerRole, Pod, PodIndex, ProxyKind};
 pub use written::Written;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 use arcstr::ArcStr;
@@ -74,6 +77,8 @@ use crate::mesh::scope::Scope;
 /// All objects at one moment.
 #[derive(Debug)]
 pub struct Mesh {
+    /// No other mesh of this process has the same.
+    edition: u64,
     index: Index,
     kept: Kept,
     options: MeshOptions,
@@ -91,6 +96,9 @@ pub struct Mesh {
     scopes: RwLock<FxHashMap<ScopeKey, Arc<Scope>>>,
     alike: RwLock<FxHashMap<ProxyKey, Arc<Proxy>>>,
 }
+
+/// Meshes that this process made.
+static EDITIONS: AtomicU64 = AtomicU64::new(1);
 
 /// Namespace, role and Sidecar.
 type ScopeKey = (ArcStr, Role, Option<u32>);
@@ -126,6 +134,7 @@ impl Mesh {
         let (index, specs) = Index::new(kept.objects.clone(), &options);
         let (pods, records): (Vec<Pod>, Vec<PodRecord>) = specs.iter().map(|spec| pods::read(&index, spec)).unzip();
         let mut mesh = Self {
+            edition: EDITIONS.fetch_add(1, Ordering::Relaxed),
             inside: Inside::new(&index),
             index,
             problems: kept.problems(),
