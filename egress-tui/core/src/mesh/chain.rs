@@ -14,7 +14,6 @@ use smallvec::SmallVec;
 
 use crate::mesh::host::HostMap;
 use crate::mesh::registry::UpstreamId;
-use crate::mesh::shared::Shared;
 use crate::mesh::visible::VsId;
 
 /// Envoy's cluster: port, subset, host.
@@ -221,8 +220,7 @@ pub(crate) struct Chains {
 }
 
 impl Chains {
-    pub(crate) fn new(list: Vec<Chain>, shared: &Shared) -> Self {
-        let list = shared.chains(list);
+    pub(crate) fn new(list: Box<[Arc<Chain>]>) -> Self {
         let mut out = Self {
             default: None,
             v4: PrefixMap::new(),

@@ -50,8 +50,8 @@ pub(crate) struct Index {
     pub(crate) policies_of: FxHashMap<ArcStr, Vec<u32>>,
     /// What proxies have alike.
     pub(crate) shared: Shared,
-    /// Label keys that any selector or sourceLabels asks for: proxies that agree in them are alike.
-    pub(crate) label_keys: FxHashSet<ArcStr>,
+    /// Labels that selectors ask for.
+    selected: FxHashSet<(ArcStr, ArcStr)>,
     /// Objects that istiod does not read: outside of its discovery selectors, or of another revision; entries of these hosts.
     pub(crate) hidden: Vec<Hidden>,
 }
@@ -267,28 +267,32 @@ impl Index {
             authorization_policies,
             policies_of,
             shared: Shared::default(),
-            label_keys: FxHashSet::default(),
+            selected: FxHashSet::default(),
             hidden,
         };
-        index.label_keys = index.keys();
+        index.selected = index.selected_labels();
         (index, objects.pods)
     }
 
-    /// See [`Index::label_keys`].
-    fn keys(&self) -> FxHashSet<ArcStr> {
-        let mut keys = FxHashSet::default();
-        let mut add = |labels: &Labels| keys.extend(labels.iter().map(|(k, _)| k.clone()));
+    /// See [`Index::matters`].
+    fn selected_labels(&self) -> FxHashSet<(ArcStr, ArcStr)> {
+        let mut out = FxHashSet::default();
+        let mut add = |labels: &Labels| out.extend(labels.iter().cloned());
         for vs in &self.virtual_services.list {
             vs.http.iter().flat_map(|r| &r.matches).for_each(|m| add(&m.source_labels));
             vs.tls.iter().chain(&vs.tcp).flat_map(|r| &r.matches).for_each(|m| add(&m.source_labels));
         }
         self.destination_rules.list.iter().filter_map(|r| r.selector.as_ref()).for_each(&mut add);
-        self.sidecars.iter().filter_map(|s| s.selector.as_ref()).for_each(&mut add);
         let filters = self.envoy_filters.iter().map(|f| &f.attachment);
         let attachments = filters.chain(self.authorization_policies.iter().map(|p| &p.attachment));
         attachments.filter_map(|a| a.selector.as_ref()).for_each(&mut add);
-        keys.insert(crate::mesh::authz::GATEWAY_NAME.into());
-        keys
+        out
+    }
+
+    /// Some selector asks for this label with this value (Sidecars aside: which one applies is known): proxies that differ in other
+    /// labels only are alike.
+    pub(crate) fn matters(&self, label: &(ArcStr, ArcStr)) -> bool {
+        label.0 == crate::mesh::authz::GATEWAY_NAME || self.selected.contains(label)
     }
 
     /// The Sidecar that applies to a pod (`doGetSidecarScope`).

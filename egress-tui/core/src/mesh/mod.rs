@@ -264,7 +264,7 @@ impl Mesh {
         let sidecar =
             (role == Role::Sidecar).then(|| self.index.sidecar_for(&namespace, &self.pod(pod).labels)).flatten();
         let scope = self.scope(&namespace, role, sidecar);
-        let labels = self.pod(pod).labels.iter().filter(|(k, _)| self.index.label_keys.contains(k)).cloned().collect();
+        let labels = self.pod(pod).labels.iter().filter(|l| self.index.matters(l)).cloned().collect();
         let version = record.version.clone().filter(|_| self.index.filters_by_version);
         let allocated = record.uses_allocated;
         let key = ProxyKey { namespace, role, sidecar, labels, allocated, ipv6: record.ipv6, version };
