@@ -24,6 +24,12 @@ use crate::verdict::{Mark, Reason, Step};
 impl Mesh {
     /// What Istio's configuration says must happen to this connection.
     pub fn expect(&self, call: &Call<'_>) -> Expected {
+        let mut out = self.expected(call);
+        self.index.origins.tell(&mut out);
+        out
+    }
+
+    fn expected(&self, call: &Call<'_>) -> Expected {
         if call.leg == CallLeg::Gateway {
             return self.arriving(call);
         }
@@ -298,7 +304,7 @@ impl Mesh {
             Some(n) => {
                 (Some(self.index.sidecars[n as usize].meta.object.clone()), ".spec.outboundTrafficPolicy".into())
             }
-            None => (self.index.config.object.clone(), ".data.mesh.outboundTrafficPolicy".into()),
+            None => (self.index.config.object.clone(), self.index.config.field("outboundTrafficPolicy")),
         }
     }
 }

@@ -8,6 +8,7 @@ use arcstr::ArcStr;
 use crate::id::{NamespacedName, ObjectRef};
 use crate::mesh::chain::{Action, Chain, Cluster, Picked, Seen, Weighted};
 use crate::mesh::cluster::{self, Dial, Known, Missing, Wrap};
+use crate::mesh::declared;
 use crate::mesh::listener::{Bind, VIRTUAL_OUTBOUND};
 use crate::mesh::object::{PolicyMode, Resolution};
 use crate::mesh::proxy::Proxy;
@@ -605,7 +606,11 @@ fn next(known: &Known<'_>, wire: &Wire<'_>) -> Next {
             kind: if known.upstream.kubernetes { NextKind::Service } else { NextKind::Static },
             host,
             port: list.first().map(|(_, p, _)| *p),
-            endpoints: list.iter().map(|(ip, p, _)| SocketAddr::new(*ip, *p).to_string().into()).collect(),
+            endpoints: list
+                .iter()
+                .filter(|(ip, ..)| !declared::is_nowhere(*ip))
+                .map(|(ip, p, _)| SocketAddr::new(*ip, *p).to_string().into())
+                .collect(),
         },
         Dial::Original(port) => {
             Next { kind: NextKind::Original, host, port: Some(port.unwrap_or(wire.to.port())), endpoints: Vec::new() }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::id::ObjectRef;
 use crate::manifest::RawObject;
+use crate::mesh::declared::{self, Declared, Origins};
 use crate::mesh::gatewayapi;
 use crate::mesh::kept::group;
 use crate::mesh::object::authorization::AuthorizationPolicy;
@@ -52,6 +53,8 @@ pub(crate) struct Index {
     pub(crate) shared: Shared,
     /// Labels that selectors ask for.
     selected: FxHashSet<(ArcStr, ArcStr)>,
+    /// What is only declared, and by which objects.
+    pub(crate) origins: Origins,
     /// Objects that istiod does not read: outside of its discovery selectors, or of another revision; entries of these hosts.
     pub(crate) hidden: Vec<Hidden>,
 }
@@ -83,6 +86,7 @@ pub(crate) struct Objects {
     pub(crate) authorization_policies: Vec<Arc<AuthorizationPolicy>>,
     pub(crate) configs: Vec<Arc<MeshConfig>>,
     pub(crate) gateway_api: gatewayapi::Objects,
+    pub(crate) declared: Declared,
 }
 
 impl Objects {
@@ -119,7 +123,7 @@ impl Objects {
             ("", "Namespace") => self.namespaces.push(Arc::new(Namespace { meta: meta() })),
             ("", "Node") => self.nodes.push(Arc::new(Node::read(meta(), &at))),
             ("", "Pod") => self.pods.push(Arc::new(PodSpec::read(meta(), &at))),
-            ("", "ConfigMap") if object.name.name == "istio" && raw.value.pointer("/data/mesh").is_some() => {
+            ("", "ConfigMap") if is_mesh_config(object) && raw.value.pointer("/data/mesh").is_some() => {
                 self.configs.push(Arc::new(MeshConfig::read(object.clone(), &raw.value, reading)));
             }
             ("apiextensions.k8s.io", "CustomResourceDefinition") => {
@@ -127,7 +131,7 @@ impl Objects {
                 self.gateway_api.read_definition(&object.name.name, version.and_then(Value::as_str));
             }
             ("gateway.networking.k8s.io", kind) => self.gateway_api.read(kind, meta(), &at),
-            _ => {}
+            (group, _) => self.declared.read(group, object, &raw.value, &at),
         }
     }
 
@@ -155,7 +159,7 @@ impl Objects {
             ("", "Pod") => forget!(pods),
             ("", "ConfigMap") => self.configs.retain(|c| c.object.as_ref() != Some(object)),
             ("apiextensions.k8s.io" | "gateway.networking.k8s.io", _) => self.gateway_api.remove(object),
-            _ => {}
+            _ => self.declared.remove(object),
         }
     }
 
@@ -180,6 +184,7 @@ impl Objects {
         self.slices.sort_by(|a, b| a.object.cmp(&b.object));
         self.configs.sort_by(|a, b| a.object.cmp(&b.object));
         self.gateway_api.sort();
+        self.declared.sort();
     }
 
     /// Gives back what the lists grew beyond their need.
@@ -188,6 +193,12 @@ impl Objects {
             ($($list:ident),*) => { $(self.$list.shrink_to_fit();)* };
         }
         shrink!(entries, workloads, virtual_services, gateways, destination_rules, sidecars, services, slices, pods);
+    }
+
+    /// The ConfigMap of the default revision, else the first one of another: `istio`, `istio-REVISION`.
+    fn config(&self) -> Option<&Arc<MeshConfig>> {
+        let default = |c: &&Arc<MeshConfig>| c.object.as_ref().is_none_or(|o| o.name.name == "istio");
+        self.configs.iter().rfind(default).or(self.configs.first())
     }
 
     /// Endpoints count for Services without slices.
@@ -205,13 +216,19 @@ impl Index {
     /// Compiles typed objects.
     pub(crate) fn new(mut objects: Objects, options: &MeshOptions) -> (Self, Vec<Arc<PodSpec>>) {
         objects.settle_endpoints();
+        let (origins, settings) = declared::complete(&mut objects);
         let version = options
             .istio_version
             .or_else(|| detect(&objects.pods))
+            .or_else(|| settings.as_ref().and_then(|s| s.version))
             .unwrap_or(IstioVersion::NEWEST)
             .min(IstioVersion::NEWEST);
-        let rules = options.rules(version);
-        let mut config = objects.configs.last().map(|c| (**c).clone()).unwrap_or_default();
+        let mut rules = Rules::of(version);
+        if let Some(settings) = &settings {
+            settings.switch(&mut rules);
+        }
+        let rules = options.override_rules(rules);
+        let mut config = objects.config().map(|c| (**c).clone()).unwrap_or_default();
         config.restrict(&rules);
         let namespaces: FxHashMap<ArcStr, Labels> =
             objects.namespaces.iter().map(|n| (n.meta.name().clone(), n.meta.labels.clone())).collect();
@@ -268,6 +285,7 @@ impl Index {
             policies_of,
             shared: Shared::default(),
             selected: FxHashSet::default(),
+            origins,
             hidden,
         };
         index.selected = index.selected_labels();
@@ -308,6 +326,11 @@ impl Index {
         };
         own.or_else(root).copied()
     }
+}
+
+/// The settings of a mesh: `istio`, or `istio-REVISION`.
+fn is_mesh_config(object: &ObjectRef) -> bool {
+    object.name.name == "istio" || object.name.name.starts_with("istio-")
 }
 
 /// The newest release that a proxy's image names (`…/proxyv2:1.31.2-distroless`).
@@ -359,7 +382,7 @@ fn hide(
                 .clone()
                 .unwrap_or_else(|| ObjectRef::new("ConfigMap", config.root_namespace.clone(), "istio"));
             let says = format!("discoverySelectors leave out the namespace {}", entry.meta.namespace());
-            (object, ".data.mesh.discoverySelectors".into(), says)
+            (object, config.field("discoverySelectors"), says)
         };
         hidden.push(Hidden { entry, by });
     }

@@ -40,11 +40,21 @@ pub(crate) struct Kept {
     nameless: Vec<Problem>,
 }
 
+/// A name for an `IstioOperator` that has none, as files for `istioctl install` have: of its first gateway, else what istioctl
+/// calls what it installed.
+fn unnamed(value: &Value) -> &str {
+    let gateways = ["/spec/components/egressGateways/0/name", "/spec/components/ingressGateways/0/name"];
+    gateways.iter().find_map(|p| value.pointer(p).and_then(Value::as_str)).unwrap_or("installed-state")
+}
+
 /// The object's name; the namespace is `default` where none is written, as kubectl has it.
 fn name_of(value: &Value, reading: &Reading) -> Option<(ObjectRef, ArcStr)> {
     let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let kind = text("/kind");
-    let name = text("/metadata/name");
+    let name = match text("/metadata/name") {
+        "" if kind == "IstioOperator" => unnamed(value),
+        name => name,
+    };
     if kind.is_empty() {
         return None;
     }
@@ -57,6 +67,8 @@ fn name_of(value: &Value, reading: &Reading) -> Option<(ObjectRef, ArcStr)> {
             | "ClusterRole"
             | "ClusterRoleBinding"
             | "PersistentVolume"
+            | "Istio"
+            | "IstioRevision"
     );
     let namespace = match text("/metadata/namespace") {
         "" if !cluster => "default",

@@ -23,6 +23,7 @@ mod capture;
 mod chain;
 mod cluster;
 mod decide;
+mod declared;
 pub mod expected;
 mod gap;
 mod gateway;

@@ -84,7 +84,7 @@ macro_rules! rules {
             /// The switches, as istiod spells them.
             pub const SWITCHES: &'static [&'static str] = &[$($name,)*];
 
-            fn set(&mut self, name: &str, value: bool) -> bool {
+            pub(crate) fn set(&mut self, name: &str, value: bool) -> bool {
                 match name {
                     $($name => self.$field = value,)*
                     _ => return false,
@@ -152,7 +152,11 @@ impl MeshOptions {
 
     /// The switches for a release.
     pub fn rules(&self, version: IstioVersion) -> Rules {
-        let mut rules = Rules::of(version);
+        self.override_rules(Rules::of(version))
+    }
+
+    /// The given rules with what the options say instead.
+    pub(crate) fn override_rules(&self, mut rules: Rules) -> Rules {
         for (name, on) in &self.istiod_env {
             rules.set(name, *on);
         }

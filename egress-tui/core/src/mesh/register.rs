@@ -162,19 +162,19 @@ pub(crate) fn hides(index: &Index, proxy: &Proxy, upstream: &Upstream) -> Option
         let capped = Visibility::new(capped, &upstream.namespace).includes(namespace);
         let (object, field) = match upstream.declared_export() {
             _ if capped && let Some(object) = &index.config.object => {
-                (object.clone(), ".data.mesh.serviceEntryVisibility")
+                (object.clone(), index.config.field("serviceEntryVisibility"))
             }
             Some(_) if upstream.kubernetes => {
-                (upstream.object.clone(), ".metadata.annotations[\"networking.istio.io/exportTo\"]")
+                (upstream.object.clone(), ".metadata.annotations[\"networking.istio.io/exportTo\"]".into())
             }
-            Some(_) => (upstream.object.clone(), ".spec.exportTo"),
+            Some(_) => (upstream.object.clone(), ".spec.exportTo".into()),
             None => match &index.config.object {
-                Some(object) => (object.clone(), ".data.mesh.defaultServiceExportTo"),
-                None => (upstream.object.clone(), ".spec.exportTo"),
+                Some(object) => (object.clone(), index.config.field("defaultServiceExportTo")),
+                None => (upstream.object.clone(), ".spec.exportTo".into()),
             },
         };
         let says = format!("{} is not exported to the namespace {namespace}", upstream.object);
-        return Some(Miss { reason: Reason::NotExported, object, field: field.into(), says, gateway: None });
+        return Some(Miss { reason: Reason::NotExported, object, field, says, gateway: None });
     }
     if proxy.key.role == Role::Gateway || proxy.scope.lists(index, upstream) {
         return None;

@@ -13,7 +13,7 @@ use crate::mesh::object::{Gateway, Meta, Server, TlsMode};
 use crate::mesh::protocol::Protocol;
 
 /// The controller that istiod is.
-const CONTROLLER: &str = "istio.io/gateway-controller";
+pub(crate) const CONTROLLER: &str = "istio.io/gateway-controller";
 
 /// Namespaces whose routes may attach.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub(crate) struct KubeGateway {
     pub(crate) meta: Meta,
     class: ArcStr,
     name_override: Option<ArcStr>,
+    /// `spec.infrastructure.labels`.
+    labels: Labels,
     /// Type (absent: IP for one, Hostname where there are several) and value.
     addresses: Vec<(Option<ArcStr>, ArcStr)>,
     listeners: Vec<Listener>,
@@ -57,6 +59,7 @@ impl KubeGateway {
         at.key("spec", |s| Self {
             class: s.key("gatewayClassName", |c| c.text()),
             name_override,
+            labels: s.key("infrastructure", |i| i.key("labels", |l| l.labels())),
             addresses: s
                 .key("addresses", |l| l.each(|a| (a.key("type", |t| t.string()), a.key("value", |v| v.text())))),
             listeners: s.key("listeners", |l| {
@@ -88,7 +91,7 @@ impl KubeGateway {
     }
 
     /// istiod makes its deployment (`gatewaycommon.IsManaged`).
-    fn is_managed(&self) -> bool {
+    pub(crate) fn is_managed(&self) -> bool {
         match self.addresses.as_slice() {
             [] => true,
             [(kind, _)] => kind.as_ref().is_none_or(|k| k == "IPAddress"),
@@ -96,12 +99,32 @@ impl KubeGateway {
         }
     }
 
+    /// Its class.
+    pub(crate) fn class(&self) -> &ArcStr {
+        &self.class
+    }
+
+    /// What its pods are to have beside their own labels.
+    pub(crate) fn wanted_labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// Name, port and protocol of each listener.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = (&ArcStr, u16, &ArcStr)> {
+        self.listeners.iter().map(|l| (&l.name, l.port, &l.protocol))
+    }
+
+    /// Name of the Deployment and Service that istiod makes (`gatewaycommon.GetDefaultName`); a waypoint's has no class in it.
+    pub(crate) fn deployed_name(&self, waypoint: bool) -> ArcStr {
+        let own =
+            || if waypoint { self.meta.name().clone() } else { format!("{}-{}", self.meta.name(), self.class).into() };
+        self.name_override.clone().unwrap_or_else(own)
+    }
+
     /// Hosts of the Services that front its pods (`extractGatewayServices`).
     fn services(&self) -> Vec<ArcStr> {
         if self.is_managed() {
-            let name =
-                self.name_override.clone().unwrap_or_else(|| format!("{}-{}", self.meta.name(), self.class).into());
-            return vec![host::service_host(&name, self.meta.namespace())];
+            return vec![host::service_host(&self.deployed_name(false), self.meta.namespace())];
         }
         let named = self.addresses.iter().filter(|(kind, _)| kind.as_ref().is_none_or(|k| k == "Hostname"));
         named
@@ -159,9 +182,7 @@ pub(crate) struct Parent {
 pub(crate) fn translate(api: &Objects, namespaces: &FxHashMap<ArcStr, Labels>) -> (Vec<Gateway>, Vec<Parent>) {
     let (mut gateways, mut parents) = (Vec::new(), Vec::new());
     for gateway in &api.gateways {
-        let controller = api.classes.get(&gateway.class).map(ArcStr::as_str);
-        let ours = controller.map_or(gateway.class == "istio", |c| c == CONTROLLER);
-        if !ours {
+        if !api.is_ours(gateway) {
             continue;
         }
         let services = gateway.services();

@@ -115,6 +115,22 @@ impl Objects {
         self.outdated.sort();
     }
 
+    /// Its Gateways.
+    pub(crate) fn gateways(&self) -> impl Iterator<Item = &KubeGateway> {
+        self.gateways.iter().map(|g| &**g)
+    }
+
+    /// The Gateway is of a class that istiod runs as a gateway.
+    pub(crate) fn is_ours(&self, gateway: &KubeGateway) -> bool {
+        self.classes.get(gateway.class()).map_or(gateway.class() == "istio", |c| c == listener::CONTROLLER)
+    }
+
+    /// The Gateway is of a class that istiod runs as a waypoint.
+    pub(crate) fn is_waypoint(&self, gateway: &KubeGateway) -> bool {
+        let controller = self.classes.get(gateway.class());
+        controller.map_or(gateway.class() == "istio-waypoint", |c| c == "istio.io/mesh-controller")
+    }
+
     /// Keeps what istiod reads.
     pub(crate) fn retain(&mut self, reads: &dyn Fn(&Meta) -> bool) {
         self.gateways.retain(|g| reads(&g.meta));

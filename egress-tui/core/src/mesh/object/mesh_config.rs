@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::id::ObjectRef;
 use crate::manifest;
+use crate::mesh::declared::Settings;
 use crate::mesh::object::read::{At, Labels, Note, Reading, selects};
 use crate::mesh::object::{OutboundPolicy, PolicyMode};
 use crate::mesh::options::Rules;
@@ -54,8 +55,11 @@ pub(crate) enum EntryVisibility {
 
 #[derive(Debug, Clone)]
 pub(crate) struct MeshConfig {
-    /// The ConfigMap, if there is one.
+    /// The ConfigMap, or the object that declares the settings, if there is one.
     pub(crate) object: Option<ObjectRef>,
+    /// The field of it that holds the settings, and those that stand elsewhere in it.
+    below: ArcStr,
+    places: Vec<(ArcStr, ArcStr)>,
     pub(crate) policy: OutboundPolicy,
     pub(crate) root_namespace: ArcStr,
     pub(crate) service_export: Vec<ArcStr>,
@@ -81,6 +85,8 @@ impl Default for MeshConfig {
         let public = || vec![ArcStr::from("*")];
         Self {
             object: None,
+            below: ".data.mesh".into(),
+            places: Vec::new(),
             policy: OutboundPolicy { mode: PolicyMode::AllowAny, proxy: None },
             root_namespace: "istio-system".into(),
             service_export: public(),
@@ -118,6 +124,25 @@ impl MeshConfig {
             reading.note(Note { field: format!(".data.mesh{}", note.field).into(), ..note });
         }
         config
+    }
+
+    /// From the object that declares them, where there is no ConfigMap.
+    pub(crate) fn declared(settings: &Settings) -> Self {
+        let mut config = Self {
+            object: Some(settings.by.clone()),
+            below: settings.below.clone(),
+            places: settings.places.clone(),
+            root_namespace: settings.root.clone(),
+            ..Self::default()
+        };
+        config.apply(&At::root(&settings.mesh, &Reading::default()));
+        config
+    }
+
+    /// Where a setting stands in [`MeshConfig::object`].
+    pub(crate) fn field(&self, key: &str) -> ArcStr {
+        let place = self.places.iter().find(|(k, _)| k == key);
+        place.map_or_else(|| format!("{}.{key}", self.below).into(), |(_, field)| field.clone())
     }
 
     /// Takes out what a release does not know.

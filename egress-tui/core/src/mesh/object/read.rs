@@ -140,6 +140,12 @@ impl<'a> At<'a> {
         }
     }
 
+    /// Runs `f` on one item of a list.
+    pub(crate) fn item<T>(&self, place: usize, f: impl FnOnce(At<'_>) -> T) -> T {
+        let value = self.value.and_then(|v| v.get(place)).filter(|v| !v.is_null());
+        f(At { value, path: Path::Index(&self.path, place), reading: self.reading })
+    }
+
     /// Each field of an object, with its key.
     pub(crate) fn fields<T>(&self, mut f: impl FnMut(&'a str, At<'_>) -> T) -> Vec<T> {
         match self.value {
