@@ -129,7 +129,7 @@ impl FlowBuilder {
     /// One more step of the chain, decided by an object and its field.
     #[must_use]
     pub fn step(mut self, claim: &'static str, mark: Mark, by: Option<(ObjectRef, &str)>, says: &str) -> Self {
-        let mut step = Step::new(claim, mark, says);
+        let mut step = Step::new(claim, mark, says.to_owned());
         if let Some((object, field)) = by {
             step = step.by(object, field);
         }

@@ -136,6 +136,13 @@ pub fn field_line(origin: &Origin, path: &str) -> Option<u32> {
     locate(&origin.text, &want).map(|line| origin.line + line - 1)
 }
 
+/// The object that stands at an origin.
+pub(crate) fn read_again(origin: &Origin) -> Option<RawObject> {
+    let read = parse_document(&origin.file, origin.line, &origin.text);
+    let RawObject { value, .. } = read.objects.into_iter().find(|o| o.origin.item == origin.item)?;
+    Some(RawObject { value, origin: origin.clone() })
+}
+
 /// The text of one object: the whole document, or its part of a list, with the line where it begins.
 pub fn object_text(origin: &Origin) -> (String, u32) {
     let Some(item) = origin.item else { return (origin.text.to_string(), origin.line) };

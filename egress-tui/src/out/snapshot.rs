@@ -617,7 +617,7 @@ impl From<&Step> for Because {
             outcome: step.mark.as_str(),
             object: step.object.as_ref().map(ToString::to_string),
             field: step.field.as_ref().map(ToString::to_string),
-            says: step.says.clone(),
+            says: step.says.to_string(),
         }
     }
 }

@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
-use rustc_hash::FxHashMap;
 
 use crate::id::{NamespacedName, Nanos};
 use crate::input::Transport;
-use crate::mesh::{Bytes, Call, CallLeg, Expected, Match, Outcome, ProxyKind};
+use crate::mesh::{Asked, Bytes, CallLeg, Expected, Match, Outcome, ProxyKind};
 use crate::name::{HostName, NameEvidence, NameSource};
 use crate::verdict::judge::{self, Question, Seen, Upstream};
 use crate::verdict::{Judgement, Mark, Reason, Step, Verdict};
@@ -18,29 +17,6 @@ use super::Ledger;
 use super::community::community_id;
 use super::flows::FlowKey;
 use super::socket::{Key, Role, Socket};
-
-/// Answers of the mesh that are remembered; beyond it the memo starts anew.
-const LONGEST_MEMO: usize = 65_536;
-
-/// What was asked of the mesh before: connections of the same sort get the same answer.
-#[derive(Debug, Default)]
-pub(super) struct Memo(FxHashMap<Asked, Arc<Expected>>);
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Asked {
-    pod: u32,
-    to: SocketAddr,
-    transport: Transport,
-    bytes: Bytes,
-    sni: Option<HostName>,
-    host: Option<HostName>,
-    path: Option<String>,
-    dns: Option<HostName>,
-    container: Option<ArcStr>,
-    uid: u32,
-    gid: u32,
-    captured: bool,
-}
 
 /// A judged connection, before it is booked.
 struct Judged {
@@ -178,7 +154,8 @@ impl Ledger {
         let captured = redirected && self.taker(socket).is_some();
         let dns = self.names.of(&reader(socket), socket.dialled.ip(), socket.started);
         let asked = Asked {
-            pod: pod.0,
+            pod,
+            leg: CallLeg::Outbound,
             to: socket.dialled,
             transport: socket.transport,
             bytes: socket.bytes(),
@@ -187,14 +164,14 @@ impl Ledger {
             path: socket.first.sniffed.as_ref().and_then(|s| s.path.clone()),
             dns: dns.as_ref().and_then(|n| n.host.clone()),
             container: socket.whose.container.clone(),
-            uid: socket.opener.uid,
-            gid: socket.opener.gid,
+            uid: Some(socket.opener.uid),
+            gid: Some(socket.opener.gid),
             captured,
         };
-        let expected = self.expected(&asked);
+        let expected = self.expected.expect(&self.mesh, &asked);
         let socket = self.sockets.get(&key)?;
         let name = self.name_of(socket, Some(&expected));
-        let call = call(&asked);
+        let call = asked.call();
         let gateway = self.gateway_reached(key);
         let journey = self.journey(key);
         let upstream = journey.get(1).map(|(s, _)| s.dialled);
@@ -295,18 +272,6 @@ impl Ledger {
             steps.push(Step::new("seen", if hop.failure.is_some() { Mark::No } else { Mark::Ok }, says));
         }
         steps
-    }
-
-    fn expected(&mut self, asked: &Asked) -> Arc<Expected> {
-        if let Some(known) = self.expected.0.get(asked) {
-            return known.clone();
-        }
-        if self.expected.0.len() >= LONGEST_MEMO {
-            self.expected.0.clear();
-        }
-        let answer = Arc::new(self.mesh.expect(&call(asked)));
-        self.expected.0.insert(asked.clone(), answer.clone());
-        answer
     }
 
     /// The gateway that the journey reached.
@@ -441,22 +406,4 @@ impl Ledger {
 /// Whose DNS answers count for this socket.
 fn reader(socket: &Socket) -> ArcStr {
     socket.whose.pod_uid.clone().unwrap_or_default()
-}
-
-fn call(asked: &Asked) -> Call<'_> {
-    Call {
-        pod: crate::mesh::PodIndex(asked.pod),
-        leg: CallLeg::Outbound,
-        to: asked.to,
-        transport: asked.transport,
-        bytes: asked.bytes,
-        sni: asked.sni.as_ref().map(HostName::as_str),
-        host: asked.host.as_ref().map(HostName::as_str),
-        path: asked.path.as_deref(),
-        dns: asked.dns.as_ref().map(HostName::as_str),
-        container: asked.container.as_deref(),
-        uid: Some(asked.uid),
-        gid: Some(asked.gid),
-        captured: asked.captured,
-    }
 }

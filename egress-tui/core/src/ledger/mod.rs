@@ -28,7 +28,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::attribution::{Place, place_of};
 use crate::id::{CgroupId, Nanos, NetnsCookie, SocketCookie, WallTime};
 use crate::input::{Counters, Failure, Input, Opener, SocketEvent, Transport, Wire};
-use crate::mesh::Mesh;
+use crate::mesh::{Memo, Mesh};
 use crate::sniff;
 use crate::verdict::Class;
 use crate::world::{Capture, Coverage, HISTORY_SECONDS, Incomplete, MeshSource, World};
@@ -92,7 +92,7 @@ pub struct Ledger {
     strangers: FxHashSet<ArcStr>,
     /// What sources said that they cannot see.
     notes: Vec<Incomplete>,
-    expected: decide::Memo,
+    expected: Memo,
     lost: BTreeMap<ArcStr, u64>,
     history: VecDeque<Option<[u64; Class::ALL.len()]>>,
     now: Nanos,
@@ -152,7 +152,7 @@ impl Ledger {
             flows,
             strangers: FxHashSet::default(),
             notes: Vec::new(),
-            expected: decide::Memo::default(),
+            expected: Memo::default(),
             lost: BTreeMap::new(),
             history: VecDeque::new(),
             now: Nanos::default(),
@@ -221,7 +221,6 @@ impl Ledger {
         self.coverage.mesh_generation += 1;
         self.coverage.mesh_at = self.wall;
         self.coverage.nodes_total = (self.mesh.node_count() as u32).max(self.coverage.nodes_observed);
-        self.expected = decide::Memo::default();
         self.strangers.clear();
         self.changed = true;
         let mut keys: Vec<Key> = self.sockets.keys().copied().collect();

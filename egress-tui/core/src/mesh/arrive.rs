@@ -6,7 +6,7 @@ use crate::id::ObjectRef;
 use crate::mesh::authz::{Arrival, Court, Identity, Request, Ruling};
 use crate::mesh::chain::{Action, Chain, Termination};
 use crate::mesh::decide::{Chooser, Walk, Wire, Wrapped, answered, broken, not_found};
-use crate::mesh::gateway::{GatewayListener, MergedGateway, ServerId};
+use crate::mesh::gateway::{GatewayListener, MergedGateway};
 use crate::mesh::object::TlsMode;
 use crate::mesh::{Certainty, Expected, Outcome};
 use crate::verdict::{Mark, Reason, Step};
@@ -59,18 +59,18 @@ impl Walk<'_> {
         if wire.tls == Wrapped::InTls && wire.sni.is_empty() && wire.http {
             wire.sni = wire.host.clone().unwrap_or_default();
         }
-        let Some(chain) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
+        let Some((place, chain)) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
             let mut out = self.no_server(listener, &wire);
             if let Some(gap) = self.no_chain(merged, port, (wire.tls != Wrapped::Plain).then_some(&wire.sni)) {
                 gap.decide(&mut out);
             }
             return out;
         };
-        let server = self.server_of(listener, chain);
+        let server = self.server_of(listener, place);
         if let Some(out) = mismatch(chain, wire.tls) {
             return named(out, server.map(|(object, field)| (object, format!("{field}.tls.mode").into())));
         }
-        let ruling = self.authorized(listener, chain, &wire);
+        let ruling = self.authorized(listener, place, &wire);
         if let Ruling::Stops(step) = ruling {
             let mut out = Expected::new(Outcome::Blocked);
             out.reason = Some(Reason::AuthorizationPolicy);
@@ -130,14 +130,15 @@ impl Walk<'_> {
     }
 
     /// What the AuthorizationPolicies of this gateway say, before any route is looked up.
-    fn authorized(&self, listener: &GatewayListener, chain: &Chain, wire: &Wire<'_>) -> Ruling {
+    fn authorized(&self, listener: &GatewayListener, place: usize, wire: &Wire<'_>) -> Ruling {
         if self.proxy.policies.is_empty() {
             return Ruling::Passes(None);
         }
         let index = &self.mesh.index;
+        let chain = &listener.chains.list[place];
         let from = self.from.map(|p| self.mesh.pod(p));
-        let mode = Self::server_id(listener, chain).and_then(|(g, s)| {
-            let server = &index.gateways[g as usize].servers[s as usize];
+        let mode = listener.servers.get(place).and_then(|(g, s)| {
+            let server = &index.gateways[*g as usize].servers[*s as usize];
             server.tls.map(|t| t.mode)
         });
         let identity = match (mode, wire.tls, from) {
@@ -212,15 +213,10 @@ impl Walk<'_> {
         out
     }
 
-    fn server_id(listener: &GatewayListener, chain: &Chain) -> Option<ServerId> {
-        let place = listener.chains.list.iter().position(|c| std::ptr::eq(c, chain))?;
-        listener.servers.get(place).copied()
-    }
-
-    fn server_of(&self, listener: &GatewayListener, chain: &Chain) -> Option<(ObjectRef, ArcStr)> {
-        let (g, s) = Self::server_id(listener, chain)?;
-        let gateway = &self.mesh.index.gateways[g as usize];
-        Some((gateway.shown.clone(), gateway.servers[s as usize].path.clone()))
+    fn server_of(&self, listener: &GatewayListener, place: usize) -> Option<(ObjectRef, ArcStr)> {
+        let (g, s) = listener.servers.get(place)?;
+        let gateway = &self.mesh.index.gateways[*g as usize];
+        Some((gateway.shown.clone(), gateway.servers[*s as usize].path.clone()))
     }
 }
 

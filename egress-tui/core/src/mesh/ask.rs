@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use arcstr::ArcStr;
+use smallvec::SmallVec;
 
 use crate::id::{NamespacedName, ObjectRef};
 use crate::mesh::chain::{Block, Picked};
@@ -95,16 +96,17 @@ impl Mesh {
 
     /// Asks with the bytes that are known, or with all that are possible.
     fn by_bytes(call: &Call<'_>, ask: impl Fn(&Wire<'_>) -> Expected) -> Expected {
-        let lower = |name: Option<&str>| name.map(|n| Cow::<'_, str>::Owned(n.to_ascii_lowercase()));
+        fn wire<'a>(
+            call: &Call<'a>,
+            tls: Wrapped,
+            http: bool,
+            sni: Cow<'a, str>,
+            host: Option<Cow<'a, str>>,
+        ) -> Wire<'a> {
+            Wire { to: call.to, tls, http, sni, host, path: call.path }
+        }
+        let lower = |name: Option<_>| name.map(lower_case);
         let sni = lower(call.sni).unwrap_or_default();
-        let wire = |tls: Wrapped, http: bool, sni: Cow<'static, str>, host: Option<Cow<'static, str>>| Wire {
-            to: call.to,
-            tls,
-            http,
-            sni,
-            host,
-            path: call.path,
-        };
         match call.bytes {
             Bytes::Tls => {
                 let https = call.leg == CallLeg::Gateway && call.host.is_some();
@@ -112,17 +114,17 @@ impl Mesh {
                 if https && host.as_deref() == Some("") {
                     host = None;
                 }
-                ask(&wire(Wrapped::InTls, https, sni, host))
+                ask(&wire(call, Wrapped::InTls, https, sni, host))
             }
             Bytes::Http | Bytes::Http2 => {
-                ask(&wire(Wrapped::Plain, true, Cow::Borrowed(""), lower(call.host).filter(|h| !h.is_empty())))
+                ask(&wire(call, Wrapped::Plain, true, Cow::Borrowed(""), lower(call.host).filter(|h| !h.is_empty())))
             }
-            Bytes::Opaque => ask(&wire(Wrapped::Plain, false, Cow::Borrowed(""), None)),
+            Bytes::Opaque => ask(&wire(call, Wrapped::Plain, false, Cow::Borrowed(""), None)),
             Bytes::Unknown => {
                 let name = lower(call.sni.or(call.host).or(call.dns));
-                let tls = ask(&wire(Wrapped::InTls, false, name.clone().unwrap_or_default(), None));
-                let http = ask(&wire(Wrapped::Plain, true, Cow::Borrowed(""), name.clone()));
-                let raw = ask(&wire(Wrapped::Plain, false, Cow::Borrowed(""), None));
+                let tls = ask(&wire(call, Wrapped::InTls, false, name.clone().unwrap_or_default(), None));
+                let http = ask(&wire(call, Wrapped::Plain, true, Cow::Borrowed(""), name.clone()));
+                let raw = ask(&wire(call, Wrapped::Plain, false, Cow::Borrowed(""), None));
                 undecided(call, name.is_some(), tls, http, raw)
             }
         }
@@ -130,15 +132,15 @@ impl Mesh {
 
     /// Registration, near misses, EnvoyFilters, and the reason where nothing has named one yet.
     fn finish(&self, out: &mut Expected, call: &Call<'_>, proxy: &Proxy) {
-        let lower: Vec<String> = [call.sni, call.host].into_iter().flatten().map(str::to_ascii_lowercase).collect();
-        let mut names: Vec<&str> = lower.iter().map(String::as_str).filter(|n| !n.is_empty()).collect();
-        if names.is_empty() {
-            names.extend(call.dns);
+        let mut lower: SmallVec<[Cow<'_, str>; 2]> =
+            [call.sni, call.host].into_iter().flatten().filter(|n| !n.is_empty()).map(lower_case).collect();
+        if lower.is_empty() {
+            lower.extend(call.dns.map(Cow::Borrowed));
         }
-        let cluster = out.cluster.clone().filter(|_| call.leg == CallLeg::Gateway && names.is_empty());
+        let cluster = out.cluster.clone().filter(|_| call.leg == CallLeg::Gateway && lower.is_empty());
         // at a gateway, what arrives without a name is for the host that the route leads to
-        names.extend(cluster.as_deref().and_then(|c| c.split('|').nth(3)));
-        let names: Vec<&str> = names.iter().map(|n| without_port(n)).collect();
+        let routed_host = cluster.as_deref().and_then(|c| c.split('|').nth(3));
+        let names: SmallVec<[&str; 2]> = lower.iter().map(AsRef::as_ref).chain(routed_host).map(without_port).collect();
         // what arrives at a gateway comes to a port of the gateway: the port that is asked for is that of its route
         let routed = out.cluster.as_deref().and_then(|c| c.split('|').nth(1)).and_then(|p| p.parse().ok());
         let port = routed.filter(|_| call.leg == CallLeg::Gateway).unwrap_or(call.to.port());
@@ -356,6 +358,15 @@ fn undecided(call: &Call<'_>, named: bool, tls: Expected, http: Expected, raw: E
     first.alternatives = clusters;
     first.alternative_outcomes = outcomes;
     first
+}
+
+/// Names come in lower case as a rule: then nothing is copied.
+fn lower_case(name: &str) -> Cow<'_, str> {
+    if name.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(name.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name)
+    }
 }
 
 fn registered_step(registration: Registration, miss: Option<&Miss>) -> Step {

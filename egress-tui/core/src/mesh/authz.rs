@@ -168,7 +168,7 @@ impl Court<'_> {
         let of = |action: PolicyAction| {
             policies
                 .iter()
-                .map(|n| &self.index.authorization_policies[*n as usize])
+                .map(|n| &*self.index.authorization_policies[*n as usize])
                 .filter(move |p| p.action == action && !p.dry_run)
         };
         let custom = self.custom(&of(PolicyAction::Custom).collect::<Vec<_>>());

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash as _, Hasher as _};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use arcstr::ArcStr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -34,7 +35,7 @@ impl fmt::Display for Cluster {
 }
 
 /// A cluster of several.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Weighted {
     pub(crate) cluster: Cluster,
     pub(crate) weight: u32,
@@ -43,7 +44,7 @@ pub(crate) struct Weighted {
 }
 
 /// What a chain does.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Action {
     /// Sends bytes on.
     Tcp(SmallVec<[Weighted; 1]>),
@@ -62,7 +63,7 @@ impl Action {
 }
 
 /// How a gateway's chain ends TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Termination {
     /// Any client.
     Tls,
@@ -71,7 +72,7 @@ pub(crate) enum Termination {
 }
 
 /// A block of a VirtualService.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Block {
     Http,
     Tls,
@@ -79,7 +80,7 @@ pub(crate) enum Block {
 }
 
 /// A rule of a VirtualService, and the match of it that fits (`u16::MAX`: it has none).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Picked {
     pub(crate) id: VsId,
     pub(crate) block: Block,
@@ -94,14 +95,14 @@ impl Picked {
 }
 
 /// What a chain was made for.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
     pub(crate) upstream: Option<UpstreamId>,
     pub(crate) rule: Option<Picked>,
 }
 
 /// A filter chain.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Chain {
     pub(crate) sni: SmallVec<[ArcStr; 1]>,
     pub(crate) cidrs: SmallVec<[IpNet; 1]>,
@@ -165,14 +166,49 @@ pub(crate) enum Seen {
 /// Chains by server name.
 #[derive(Debug, Default)]
 struct BySni {
-    names: HostMap<SmallVec<[u32; 2]>>,
+    /// The chain of each name; with [`SEVERAL`] set, a place in `several`.
+    names: HostMap<u32>,
+    several: Vec<SmallVec<[u32; 2]>>,
     unnamed: SmallVec<[u32; 2]>,
+}
+
+/// Marks a place in [`BySni::several`].
+const SEVERAL: u32 = 1 << 31;
+
+impl BySni {
+    /// The chains of the name that fits best, else those without names.
+    fn find(&self, sni: Option<&str>) -> SmallVec<[u32; 4]> {
+        match sni.and_then(|name| self.names.most_specific(name)) {
+            None => self.unnamed.iter().copied().collect(),
+            Some(place) if place & SEVERAL != 0 => self.several[(place & !SEVERAL) as usize].iter().copied().collect(),
+            Some(only) => SmallVec::from_slice(&[*only]),
+        }
+    }
+
+    fn add(&mut self, n: u32, chain: &Chain) {
+        if chain.sni.is_empty() || chain.sni.iter().any(|s| s == "*") {
+            self.unnamed.push(n);
+            return;
+        }
+        for name in &chain.sni {
+            let place = self.names.entry(name, || n);
+            if *place & SEVERAL != 0 {
+                let list = &mut self.several[(*place & !SEVERAL) as usize];
+                if !list.contains(&n) {
+                    list.push(n);
+                }
+            } else if *place != n {
+                self.several.push(SmallVec::from_slice(&[*place, n]));
+                *place = SEVERAL | (self.several.len() as u32 - 1);
+            }
+        }
+    }
 }
 
 /// The chains of a listener, indexed so that a connection finds its own without a scan.
 #[derive(Debug)]
 pub(crate) struct Chains {
-    pub(crate) list: Vec<Chain>,
+    pub(crate) list: Box<[Arc<Chain>]>,
     /// The chain that takes what no other one does, if there is one.
     default: Option<u32>,
     v4: PrefixMap<Ipv4Net, u32>,
@@ -184,7 +220,7 @@ pub(crate) struct Chains {
 }
 
 impl Chains {
-    pub(crate) fn new(list: Vec<Chain>) -> Self {
+    pub(crate) fn new(list: Box<[Arc<Chain>]>) -> Self {
         let mut out = Self {
             default: None,
             v4: PrefixMap::new(),
@@ -201,14 +237,14 @@ impl Chains {
     }
 
     fn index(&mut self, n: u32) {
-        let chain = &self.list[n as usize];
+        let chain = Arc::clone(&self.list[n as usize]);
         if chain.is_match_all() {
             self.default = Some(n);
             return;
         }
         let networks: Vec<IpNet> = chain.networks().collect();
         if networks.is_empty() {
-            add(&mut self.everywhere, n, chain);
+            self.everywhere.add(n, &chain);
         }
         for network in networks {
             let next = self.groups.len() as u32;
@@ -219,48 +255,33 @@ impl Chains {
             if group == next {
                 self.groups.push(BySni::default());
             }
-            add(&mut self.groups[group as usize], n, chain);
+            self.groups[group as usize].add(n, &chain);
         }
     }
 
     /// The chain that takes a connection: longest network, then server name, then the sort of bytes; `None` is the listener's
     /// fall-through (outboundTrafficPolicy). No step back: what fails later than the network does not try a shorter one.
-    pub(crate) fn find(&self, ip: IpAddr, sni: &str, seen: Seen) -> Option<&Chain> {
+    pub(crate) fn find(&self, ip: IpAddr, sni: &str, seen: Seen) -> Option<(usize, &Chain)> {
         let net = match ip {
             IpAddr::V4(ip) => self.v4.get_lpm(&Ipv4Net::from(ip)).filter(|(n, _)| n.prefix_len() > 0).map(|(_, g)| *g),
             IpAddr::V6(ip) => self.v6.get_lpm(&Ipv6Net::from(ip)).filter(|(n, _)| n.prefix_len() > 0).map(|(_, g)| *g),
         };
         let group = net.map_or(&self.everywhere, |g| &self.groups[g as usize]);
         let encrypted = matches!(seen, Seen::Tls | Seen::MeshTls);
-        let named = if sni.is_empty() || !encrypted { None } else { group.names.most_specific(sni) };
-        let mut left: SmallVec<[&Chain; 2]> =
-            named.unwrap_or(&group.unnamed).iter().map(|n| &self.list[*n as usize]).collect();
+        let name = Some(sni).filter(|s| encrypted && !s.is_empty());
+        let chain = |n: &u32| &*self.list[*n as usize];
+        let mut left = group.find(name);
         // transport protocol: without a TLS inspector Envoy takes every connection for plaintext
-        if left.iter().any(|c| c.http_only) {
+        if left.iter().any(|n| chain(n).http_only) {
             let plain = !encrypted || !self.has_sni;
-            left.retain(|c| c.http_only == plain);
+            left.retain(|n| chain(n).http_only == plain);
         }
         // application protocol, recognised from the bytes or from ALPN
-        if left.iter().any(|c| c.http_only || c.mesh_only) {
-            let http = seen == Seen::Http && left.iter().any(|c| c.http_only);
-            let mesh = seen == Seen::MeshTls && left.iter().any(|c| c.mesh_only);
-            left.retain(|c| c.http_only == http && c.mesh_only == mesh);
+        if left.iter().any(|n| chain(n).http_only || chain(n).mesh_only) {
+            let http = seen == Seen::Http && left.iter().any(|n| chain(n).http_only);
+            let mesh = seen == Seen::MeshTls && left.iter().any(|n| chain(n).mesh_only);
+            left.retain(|n| chain(n).http_only == http && chain(n).mesh_only == mesh);
         }
-        left.first().copied().or(self.default.as_ref().map(|n| &self.list[*n as usize]))
-    }
-}
-
-fn add(group: &mut BySni, n: u32, chain: &Chain) {
-    let put = |list: &mut SmallVec<[u32; 2]>| {
-        if !list.contains(&n) {
-            list.push(n);
-        }
-    };
-    if chain.sni.is_empty() || chain.sni.iter().any(|s| s == "*") {
-        put(&mut group.unnamed);
-        return;
-    }
-    for name in &chain.sni {
-        put(group.names.entry(name, SmallVec::new));
+        left.first().copied().or(self.default).map(|n| (n as usize, chain(&n)))
     }
 }

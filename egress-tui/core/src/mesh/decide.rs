@@ -108,7 +108,7 @@ impl Walk<'_> {
             Bind::Any => format!("the listener for every address on port {port}"),
             Bind::Ip(ip) => format!("the listener for {ip}:{port}"),
         };
-        let Some(chain) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
+        let Some((_, chain)) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
             let mut out = self.policy(wire, false);
             out.reason = out.reason.filter(|r| *r != Reason::Unregistered).or(out.reason);
             out.because.insert(0, Step::new("listener", Mark::No, format!("{place} has no chain for these bytes")));
@@ -346,7 +346,7 @@ impl Walk<'_> {
     fn policy(&self, wire: &Wire<'_>, in_http: bool) -> Expected {
         let scope = &self.proxy.scope;
         let (object, field) = self.mesh.policy_field(scope);
-        let step = |says: &str| {
+        let step = |says: &'static str| {
             let step = Step::new("policy", Mark::Decides, says);
             match &object {
                 Some(object) => step.by(object.clone(), field.clone()),
@@ -480,7 +480,7 @@ impl Walk<'_> {
         if !upstream.kubernetes || upstream.external {
             if empty {
                 let mut out = broken(Reason::NoEndpoints, format!("{} has no endpoint for this proxy", upstream.host));
-                let field = match (upstream.resolution, &upstream.selector) {
+                let field = match (upstream.resolution, upstream.selector()) {
                     (Resolution::Passthrough, _) => ".spec.resolution",
                     (_, Some(_)) => ".spec.workloadSelector",
                     _ => ".spec.endpoints",
@@ -627,7 +627,7 @@ fn next(known: &Known<'_>, wire: &Wire<'_>) -> Next {
     }
 }
 
-pub(crate) fn broken(reason: Reason, says: impl Into<String>) -> Expected {
+pub(crate) fn broken(reason: Reason, says: impl Into<Cow<'static, str>>) -> Expected {
     let mut out = Expected::new(Outcome::Broken);
     out.reason = Some(reason);
     let claim = match reason.group() {
@@ -639,7 +639,7 @@ pub(crate) fn broken(reason: Reason, says: impl Into<String>) -> Expected {
     out
 }
 
-pub(crate) fn not_found(says: impl Into<String>) -> Expected {
+pub(crate) fn not_found(says: impl Into<Cow<'static, str>>) -> Expected {
     let mut out = broken(Reason::GatewayNoRoute, says);
     out.response = Some(404);
     out

@@ -219,6 +219,9 @@ pub struct Uncaptured {
     pub says: String,
 }
 
+/// Steps of most answers.
+const STEPS: usize = 6;
+
 /// What must happen to one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
@@ -281,12 +284,12 @@ impl Expected {
             reason: None,
             reasons: Vec::new(),
             misses: Vec::new(),
-            because: Vec::new(),
+            because: Vec::with_capacity(STEPS),
         }
     }
 
     /// Not decided, because `missing`.
-    pub fn unknown(missing: &str) -> Self {
+    pub fn unknown(missing: &'static str) -> Self {
         let mut answer = Self::new(Outcome::Unknown);
         answer.reason = Some(Reason::EvidenceMissing);
         answer.because.push(Step::new("model", Mark::Unknown, missing));

@@ -3,6 +3,8 @@
 //! A gateway that lacks a server, a route or a destination says nothing by itself: what is missing stands in another object, often
 //! in another namespace. These are asked only once an answer is known to be broken.
 
+use std::sync::Arc;
+
 use arcstr::ArcStr;
 
 use crate::id::ObjectRef;
@@ -38,7 +40,7 @@ impl Gap {
         out.reasons.extend(self.also);
         if let Some(step) = out.because.iter_mut().rev().find(|s| s.mark == Mark::Decides) {
             *step = step.clone().by(self.object, self.field);
-            step.says = self.says;
+            step.says = self.says.into();
         }
     }
 }
@@ -53,7 +55,7 @@ impl Walk<'_> {
     pub(crate) fn unselected(&self) -> Gap {
         let index = &self.mesh.index;
         let pod = self.mesh.pod(self.pod);
-        let held = |g: &&Gateway| g.selector.as_ref().is_none_or(|s| selects(s, &pod.labels));
+        let held = |g: &&Arc<Gateway>| g.selector.as_ref().is_none_or(|s| selects(s, &pod.labels));
         if index.rules.scope_gateways
             && let Some(gateway) = index.gateways.iter().find(held)
         {

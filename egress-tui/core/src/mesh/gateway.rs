@@ -330,7 +330,12 @@ impl MergedGateway {
         }
         for (port, bind, chains, servers) in open {
             if !chains.is_empty() {
-                out.listeners.push(GatewayListener { port, bind, chains: Chains::new(chains), servers });
+                out.listeners.push(GatewayListener {
+                    port,
+                    bind,
+                    chains: Chains::new(index.shared.chains(chains)),
+                    servers,
+                });
             }
         }
         Some(out)

@@ -1,25 +1,27 @@
 //! All objects of a mesh, typed, sorted and indexed. Built once from raw objects, in any order; never changed.
 
-use std::cell::RefCell;
+use std::sync::Arc;
 
 use arcstr::ArcStr;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 
 use crate::id::ObjectRef;
-use crate::manifest::{self, Problem, RawObject};
+use crate::manifest::RawObject;
 use crate::mesh::declared::{self, Declared, Origins};
 use crate::mesh::gatewayapi;
+use crate::mesh::kept::group;
 use crate::mesh::object::authorization::AuthorizationPolicy;
 use crate::mesh::object::kube::Node;
 use crate::mesh::object::policy::{EnvoyFilter, PeerAuthentication};
-use crate::mesh::object::read::{At, Labels, Note};
+use crate::mesh::object::read::{At, Labels, Reading};
 use crate::mesh::object::{
     DestinationRule, EndpointSlice, Gateway, MeshConfig, Meta, Namespace, PodSpec, Resolution, Service, ServiceEntry,
     Sidecar, VirtualService, WorkloadEntry,
 };
 use crate::mesh::options::{IstioVersion, MeshOptions, Rules};
 use crate::mesh::registry::{Registry, Sources};
+use crate::mesh::shared::Shared;
 use crate::mesh::visible::{DestinationRules, VirtualServices};
 
 /// See the module.
@@ -32,23 +34,25 @@ pub(crate) struct Index {
     pub(crate) virtual_services: VirtualServices,
     pub(crate) destination_rules: DestinationRules,
     /// With a selector first, then oldest first (`initSidecarScopes`).
-    pub(crate) sidecars: Vec<Sidecar>,
+    pub(crate) sidecars: Vec<Arc<Sidecar>>,
     pub(crate) sidecars_of: FxHashMap<ArcStr, Vec<u32>>,
     /// Oldest first.
-    pub(crate) gateways: Vec<Gateway>,
-    pub(crate) services: Vec<Service>,
+    pub(crate) gateways: Vec<Arc<Gateway>>,
+    pub(crate) services: Vec<Arc<Service>>,
     pub(crate) services_of: FxHashMap<ArcStr, Vec<u32>>,
     pub(crate) namespaces: FxHashMap<ArcStr, Labels>,
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) peer_authentications: Vec<PeerAuthentication>,
-    pub(crate) envoy_filters: Vec<EnvoyFilter>,
+    pub(crate) nodes: Vec<Arc<Node>>,
+    pub(crate) peer_authentications: Vec<Arc<PeerAuthentication>>,
+    pub(crate) envoy_filters: Vec<Arc<EnvoyFilter>>,
     /// Some EnvoyFilter is for proxies of certain releases.
     pub(crate) filters_by_version: bool,
     /// Oldest first.
-    pub(crate) authorization_policies: Vec<AuthorizationPolicy>,
+    pub(crate) authorization_policies: Vec<Arc<AuthorizationPolicy>>,
     pub(crate) policies_of: FxHashMap<ArcStr, Vec<u32>>,
-    /// Label keys that any selector or sourceLabels asks for: proxies that agree in them are alike.
-    pub(crate) label_keys: FxHashSet<ArcStr>,
+    /// What proxies have alike.
+    pub(crate) shared: Shared,
+    /// Labels that selectors ask for.
+    selected: FxHashSet<(ArcStr, ArcStr)>,
     /// What is only declared, and by which objects.
     pub(crate) origins: Origins,
     /// Objects that istiod does not read: outside of its discovery selectors, or of another revision; entries of these hosts.
@@ -58,195 +62,69 @@ pub(crate) struct Index {
 /// A ServiceEntry that istiod does not read.
 #[derive(Debug)]
 pub(crate) struct Hidden {
-    pub(crate) entry: ServiceEntry,
+    pub(crate) entry: Arc<ServiceEntry>,
     /// The object and field that hide it, and a sentence.
     pub(crate) by: (ObjectRef, ArcStr, String),
 }
 
-/// Typed objects on the way into an [`Index`].
-#[derive(Default)]
+/// Typed objects, each list in order of its objects' names.
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Objects {
-    pub(crate) entries: Vec<ServiceEntry>,
-    pub(crate) workloads: Vec<WorkloadEntry>,
-    pub(crate) virtual_services: Vec<VirtualService>,
-    pub(crate) gateways: Vec<Gateway>,
-    pub(crate) destination_rules: Vec<DestinationRule>,
-    pub(crate) sidecars: Vec<Sidecar>,
-    pub(crate) services: Vec<Service>,
-    pub(crate) slices: Vec<EndpointSlice>,
-    pub(crate) namespaces: Vec<Namespace>,
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) pods: Vec<PodSpec>,
-    pub(crate) peer_authentications: Vec<PeerAuthentication>,
-    pub(crate) envoy_filters: Vec<EnvoyFilter>,
-    pub(crate) authorization_policies: Vec<AuthorizationPolicy>,
-    pub(crate) config: Option<MeshConfig>,
+    pub(crate) entries: Vec<Arc<ServiceEntry>>,
+    pub(crate) workloads: Vec<Arc<WorkloadEntry>>,
+    pub(crate) virtual_services: Vec<Arc<VirtualService>>,
+    pub(crate) gateways: Vec<Arc<Gateway>>,
+    pub(crate) destination_rules: Vec<Arc<DestinationRule>>,
+    pub(crate) sidecars: Vec<Arc<Sidecar>>,
+    pub(crate) services: Vec<Arc<Service>>,
+    pub(crate) slices: Vec<Arc<EndpointSlice>>,
+    pub(crate) namespaces: Vec<Arc<Namespace>>,
+    pub(crate) nodes: Vec<Arc<Node>>,
+    pub(crate) pods: Vec<Arc<PodSpec>>,
+    pub(crate) peer_authentications: Vec<Arc<PeerAuthentication>>,
+    pub(crate) envoy_filters: Vec<Arc<EnvoyFilter>>,
+    pub(crate) authorization_policies: Vec<Arc<AuthorizationPolicy>>,
+    pub(crate) configs: Vec<Arc<MeshConfig>>,
     pub(crate) gateway_api: gatewayapi::Objects,
     pub(crate) declared: Declared,
 }
 
-/// Raw objects, sorted, with the names of those that are read.
-pub(crate) struct Sorted {
-    pub(crate) raw: Vec<RawObject>,
-    pub(crate) names: Vec<ObjectRef>,
-    pub(crate) problems: Vec<Problem>,
-}
-
-/// A name for an `IstioOperator` that has none, as files for `istioctl install` have: of its first gateway, else what istioctl
-/// calls what it installed.
-fn unnamed(value: &Value) -> String {
-    let gateways = ["/spec/components/egressGateways/0/name", "/spec/components/ingressGateways/0/name"];
-    let name = gateways.iter().find_map(|p| value.pointer(p).and_then(Value::as_str));
-    name.unwrap_or("installed-state").to_owned()
-}
-
-/// The object's name; the namespace is `default` where none is written, as kubectl has it.
-fn name_of(value: &Value) -> Option<(ObjectRef, ArcStr)> {
-    let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let kind = text("/kind");
-    let own = text("/metadata/name");
-    let made = (own.is_empty() && kind == "IstioOperator").then(|| unnamed(value));
-    let name = made.as_deref().unwrap_or(own);
-    if kind.is_empty() {
-        return None;
-    }
-    let cluster = matches!(
-        kind,
-        "Namespace"
-            | "Node"
-            | "GatewayClass"
-            | "CustomResourceDefinition"
-            | "ClusterRole"
-            | "ClusterRoleBinding"
-            | "PersistentVolume"
-            | "Istio"
-            | "IstioRevision"
-    );
-    let namespace = match text("/metadata/namespace") {
-        "" if !cluster => "default",
-        namespace => namespace,
-    };
-    Some((ObjectRef::new(kind, namespace, name), text("/apiVersion").into()))
-}
-
-fn group(api_version: &str) -> &str {
-    api_version.split_once('/').map_or("", |(group, _)| group)
-}
-
-/// Newer versions of one object first.
-fn version_rank(api_version: &str) -> (u8, u32) {
-    let version = api_version.rsplit('/').next().unwrap_or_default();
-    let digits = |prefix: &str| version.strip_prefix(prefix).and_then(|v| v.parse::<u32>().ok()).map(|n| u32::MAX - n);
-    let split = |word: &str| {
-        let (major, minor) = version.strip_prefix('v')?.split_once(word)?;
-        Some(u32::MAX - (major.parse::<u32>().ok()? * 1000 + minor.parse::<u32>().ok()?))
-    };
-    if let Some(n) = digits("v") {
-        (0, n)
-    } else if let Some(n) = split("beta") {
-        (1, n)
-    } else {
-        (2, split("alpha").unwrap_or(u32::MAX))
-    }
-}
-
-/// Sorts by kind and name, and keeps one of each: the newest version, then the first by file and line.
-pub(crate) fn sort(objects: Vec<RawObject>) -> Sorted {
-    let mut problems = Vec::new();
-    let mut named: Vec<(ObjectRef, ArcStr, RawObject)> = Vec::with_capacity(objects.len());
-    for raw in objects {
-        match name_of(&raw.value) {
-            Some((object, version)) if !object.name.name.is_empty() => named.push((object, version, raw)),
-            Some((object, _)) => {
-                problems.push(told(Some(object), ".metadata.name", &raw, "is missing: the object is ignored"));
-            }
-            None => problems.push(told(None, ".kind", &raw, "is missing: the object is ignored")),
-        }
-    }
-    named.sort_by(|a, b| {
-        let place = |x: &RawObject| (x.origin.line, x.origin.item);
-        a.0.cmp(&b.0)
-            .then_with(|| group(&a.1).cmp(group(&b.1)))
-            .then_with(|| version_rank(&a.1).cmp(&version_rank(&b.1)))
-            .then_with(|| a.2.origin.file.cmp(&b.2.origin.file))
-            .then_with(|| place(&a.2).cmp(&place(&b.2)))
-            .then_with(|| a.2.value.to_string().cmp(&b.2.value.to_string()))
-    });
-    let (mut kept, mut refs): (Vec<RawObject>, Vec<ObjectRef>) = (Vec::new(), Vec::new());
-    let mut last: Option<(ObjectRef, String)> = None;
-    for (object, version, item) in named {
-        let key = (object.clone(), group(&version).to_owned());
-        if last.as_ref() == Some(&key) {
-            if kept.last().is_some_and(|known| known.value != item.value) {
-                problems.push(told(Some(object), "", &item, "stands in the input more than once; another one counts"));
-            }
-            continue;
-        }
-        last = Some(key);
-        kept.push(item);
-        refs.push(object);
-    }
-    Sorted { raw: kept, names: refs, problems }
-}
-
-fn told(object: Option<ObjectRef>, field: &str, raw: &RawObject, says: &str) -> Problem {
-    let line = manifest::field_line(&raw.origin, field).unwrap_or(raw.origin.line);
-    Problem { object, field: field.into(), file: raw.origin.file.clone(), line, column: 0, says: says.to_owned() }
-}
-
 impl Objects {
-    /// Reads every raw object of a kind that matters.
-    pub(crate) fn read(sorted: &mut Sorted) -> Self {
-        let mut out = Self::default();
-        let mut problems = Vec::new();
-        for (raw, object) in sorted.raw.iter().zip(&sorted.names) {
-            let notes = RefCell::new(Vec::new());
-            out.read_one(object, raw, &notes);
-            for Note { field, says } in notes.into_inner() {
-                let line = manifest::field_line(&raw.origin, &field).unwrap_or(raw.origin.line);
-                let file = raw.origin.file.clone();
-                problems.push(Problem { object: Some(object.clone()), field, file, line, column: 0, says });
-            }
-        }
-        sorted.problems.extend(problems);
-        out
-    }
-
-    fn read_one(&mut self, object: &ObjectRef, raw: &RawObject, notes: &RefCell<Vec<Note>>) {
+    /// Reads an object of a kind that matters.
+    pub(crate) fn read_one(&mut self, object: &ObjectRef, raw: &RawObject, reading: &Reading) {
         let api = raw.value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-        let at = At::root(&raw.value, notes);
+        let at = At::root(&raw.value, reading);
         let meta = || Meta::read(object.clone(), &at);
         match (group(api), object.kind.as_str()) {
-            ("networking.istio.io", "ServiceEntry") => self.entries.push(ServiceEntry::read(meta(), &at)),
-            ("networking.istio.io", "WorkloadEntry") => self.workloads.push(WorkloadEntry::read(meta(), &at)),
-            ("networking.istio.io", "VirtualService") => self.virtual_services.push(VirtualService::read(meta(), &at)),
-            ("networking.istio.io", "Gateway") => self.gateways.push(Gateway::read(meta(), &at)),
-            ("networking.istio.io", "DestinationRule") => {
-                self.destination_rules.push(DestinationRule::read(meta(), &at));
+            ("networking.istio.io", "ServiceEntry") => self.entries.push(Arc::new(ServiceEntry::read(meta(), &at))),
+            ("networking.istio.io", "WorkloadEntry") => self.workloads.push(Arc::new(WorkloadEntry::read(meta(), &at))),
+            ("networking.istio.io", "VirtualService") => {
+                self.virtual_services.push(Arc::new(VirtualService::read(meta(), &at)));
             }
-            ("networking.istio.io", "Sidecar") => self.sidecars.push(Sidecar::read(meta(), &at)),
-            ("networking.istio.io", "EnvoyFilter") => self.envoy_filters.push(EnvoyFilter::read(meta(), &at)),
+            ("networking.istio.io", "Gateway") => self.gateways.push(Arc::new(Gateway::read(meta(), &at))),
+            ("networking.istio.io", "DestinationRule") => {
+                self.destination_rules.push(Arc::new(DestinationRule::read(meta(), &at)));
+            }
+            ("networking.istio.io", "Sidecar") => self.sidecars.push(Arc::new(Sidecar::read(meta(), &at))),
+            ("networking.istio.io", "EnvoyFilter") => self.envoy_filters.push(Arc::new(EnvoyFilter::read(meta(), &at))),
             ("security.istio.io", "PeerAuthentication") => {
-                self.peer_authentications.push(PeerAuthentication::read(meta(), &at));
+                self.peer_authentications.push(Arc::new(PeerAuthentication::read(meta(), &at)));
             }
             ("security.istio.io", "AuthorizationPolicy") => {
-                self.authorization_policies.push(AuthorizationPolicy::read(meta(), &at));
+                self.authorization_policies.push(Arc::new(AuthorizationPolicy::read(meta(), &at)));
             }
-            ("", "Service") => self.services.push(Service::read(meta(), &at)),
+            ("", "Service") => self.services.push(Arc::new(Service::read(meta(), &at))),
             ("", "Endpoints") => {
-                let slices = EndpointSlice::read_endpoints(&meta(), &at);
-                // Kubernetes mirrors Endpoints into slices: where those are known, they count
-                self.slices.extend(slices.into_iter().map(|mut s| {
-                    s.service = format!("\0{}", s.service).into();
-                    s
-                }));
+                self.slices.extend(EndpointSlice::read_endpoints(&meta(), &at).into_iter().map(Arc::new));
             }
-            ("discovery.k8s.io", "EndpointSlice") => self.slices.extend(EndpointSlice::read(&meta(), &at)),
-            ("", "Namespace") => self.namespaces.push(Namespace { meta: meta() }),
-            ("", "Node") => self.nodes.push(Node::read(meta(), &at)),
-            ("", "Pod") => self.pods.push(PodSpec::read(meta(), &at)),
-            ("", "ConfigMap") if self.takes_config(object) && raw.value.pointer("/data/mesh").is_some() => {
-                self.config = Some(MeshConfig::read(object.clone(), &raw.value, notes));
+            ("discovery.k8s.io", "EndpointSlice") => {
+                self.slices.extend(EndpointSlice::read(&meta(), &at).map(Arc::new));
+            }
+            ("", "Namespace") => self.namespaces.push(Arc::new(Namespace { meta: meta() })),
+            ("", "Node") => self.nodes.push(Arc::new(Node::read(meta(), &at))),
+            ("", "Pod") => self.pods.push(Arc::new(PodSpec::read(meta(), &at))),
+            ("", "ConfigMap") if is_mesh_config(object) && raw.value.pointer("/data/mesh").is_some() => {
+                self.configs.push(Arc::new(MeshConfig::read(object.clone(), &raw.value, reading)));
             }
             ("apiextensions.k8s.io", "CustomResourceDefinition") => {
                 let version = raw.value.pointer("/metadata/annotations/gateway.networking.k8s.io~1bundle-version");
@@ -257,33 +135,86 @@ impl Objects {
         }
     }
 
+    /// Forgets an object.
+    pub(crate) fn remove(&mut self, group: &str, object: &ObjectRef) {
+        macro_rules! forget {
+            ($list:ident) => {
+                self.$list.retain(|o| o.meta.object != *object)
+            };
+        }
+        match (group, object.kind.as_str()) {
+            ("networking.istio.io", "ServiceEntry") => forget!(entries),
+            ("networking.istio.io", "WorkloadEntry") => forget!(workloads),
+            ("networking.istio.io", "VirtualService") => forget!(virtual_services),
+            ("networking.istio.io", "Gateway") => forget!(gateways),
+            ("networking.istio.io", "DestinationRule") => forget!(destination_rules),
+            ("networking.istio.io", "Sidecar") => forget!(sidecars),
+            ("networking.istio.io", "EnvoyFilter") => forget!(envoy_filters),
+            ("security.istio.io", "PeerAuthentication") => forget!(peer_authentications),
+            ("security.istio.io", "AuthorizationPolicy") => forget!(authorization_policies),
+            ("", "Service") => forget!(services),
+            ("", "Endpoints") | ("discovery.k8s.io", "EndpointSlice") => self.slices.retain(|s| s.object != *object),
+            ("", "Namespace") => forget!(namespaces),
+            ("", "Node") => forget!(nodes),
+            ("", "Pod") => forget!(pods),
+            ("", "ConfigMap") => self.configs.retain(|c| c.object.as_ref() != Some(object)),
+            ("apiextensions.k8s.io" | "gateway.networking.k8s.io", _) => self.gateway_api.remove(object),
+            _ => self.declared.remove(object),
+        }
+    }
+
+    /// Puts what was added into the order of a first reading.
+    pub(crate) fn sort(&mut self) {
+        macro_rules! sort {
+            ($($list:ident),*) => { $(self.$list.sort_by(|a, b| a.meta.object.cmp(&b.meta.object));)* };
+        }
+        sort!(
+            entries,
+            workloads,
+            virtual_services,
+            gateways,
+            destination_rules,
+            sidecars,
+            services,
+            namespaces,
+            nodes,
+            pods
+        );
+        sort!(peer_authentications, envoy_filters, authorization_policies);
+        self.slices.sort_by(|a, b| a.object.cmp(&b.object));
+        self.configs.sort_by(|a, b| a.object.cmp(&b.object));
+        self.gateway_api.sort();
+        self.declared.sort();
+    }
+
+    /// Gives back what the lists grew beyond their need.
+    pub(crate) fn shrink(&mut self) {
+        macro_rules! shrink {
+            ($($list:ident),*) => { $(self.$list.shrink_to_fit();)* };
+        }
+        shrink!(entries, workloads, virtual_services, gateways, destination_rules, sidecars, services, slices, pods);
+    }
+
     /// The ConfigMap of the default revision, else the first one of another: `istio`, `istio-REVISION`.
-    fn takes_config(&self, object: &ObjectRef) -> bool {
-        let name = &object.name.name;
-        name == "istio" || (self.config.is_none() && name.starts_with("istio-"))
+    fn config(&self) -> Option<&Arc<MeshConfig>> {
+        let default = |c: &&Arc<MeshConfig>| c.object.as_ref().is_none_or(|o| o.name.name == "istio");
+        self.configs.iter().rfind(default).or(self.configs.first())
     }
 
     /// Endpoints count for Services without slices.
     fn settle_endpoints(&mut self) {
-        let sliced: FxHashSet<(ArcStr, ArcStr)> = self
-            .slices
-            .iter()
-            .filter(|s| !s.service.starts_with('\0'))
-            .map(|s| (s.namespace.clone(), s.service.clone()))
-            .collect();
-        self.slices.retain_mut(|s| match s.service.strip_prefix('\0') {
-            None => true,
-            Some(name) => {
-                s.service = name.into();
-                !sliced.contains(&(s.namespace.clone(), s.service.clone()))
-            }
-        });
+        let of = |s: &EndpointSlice| (s.namespace.clone(), s.service.clone());
+        if !self.slices.iter().any(|s| s.mirrored) {
+            return;
+        }
+        let sliced: FxHashSet<(ArcStr, ArcStr)> = self.slices.iter().filter(|s| !s.mirrored).map(|s| of(s)).collect();
+        self.slices.retain(|s| !s.mirrored || !sliced.contains(&of(s)));
     }
 }
 
 impl Index {
     /// Compiles typed objects.
-    pub(crate) fn new(mut objects: Objects, options: &MeshOptions) -> (Self, Vec<PodSpec>) {
+    pub(crate) fn new(mut objects: Objects, options: &MeshOptions) -> (Self, Vec<Arc<PodSpec>>) {
         objects.settle_endpoints();
         let (origins, settings) = declared::complete(&mut objects);
         let version = options
@@ -297,7 +228,7 @@ impl Index {
             settings.switch(&mut rules);
         }
         let rules = options.override_rules(rules);
-        let mut config = objects.config.take().unwrap_or_default();
+        let mut config = objects.config().map(|c| (**c).clone()).unwrap_or_default();
         config.restrict(&rules);
         let namespaces: FxHashMap<ArcStr, Labels> =
             objects.namespaces.iter().map(|n| (n.meta.name().clone(), n.meta.labels.clone())).collect();
@@ -352,29 +283,34 @@ impl Index {
             envoy_filters,
             authorization_policies,
             policies_of,
-            label_keys: FxHashSet::default(),
+            shared: Shared::default(),
+            selected: FxHashSet::default(),
             origins,
             hidden,
         };
-        index.label_keys = index.keys();
+        index.selected = index.selected_labels();
         (index, objects.pods)
     }
 
-    /// See [`Index::label_keys`].
-    fn keys(&self) -> FxHashSet<ArcStr> {
-        let mut keys = FxHashSet::default();
-        let mut add = |labels: &Labels| keys.extend(labels.iter().map(|(k, _)| k.clone()));
+    /// See [`Index::matters`].
+    fn selected_labels(&self) -> FxHashSet<(ArcStr, ArcStr)> {
+        let mut out = FxHashSet::default();
+        let mut add = |labels: &Labels| out.extend(labels.iter().cloned());
         for vs in &self.virtual_services.list {
             vs.http.iter().flat_map(|r| &r.matches).for_each(|m| add(&m.source_labels));
             vs.tls.iter().chain(&vs.tcp).flat_map(|r| &r.matches).for_each(|m| add(&m.source_labels));
         }
         self.destination_rules.list.iter().filter_map(|r| r.selector.as_ref()).for_each(&mut add);
-        self.sidecars.iter().filter_map(|s| s.selector.as_ref()).for_each(&mut add);
         let filters = self.envoy_filters.iter().map(|f| &f.attachment);
         let attachments = filters.chain(self.authorization_policies.iter().map(|p| &p.attachment));
         attachments.filter_map(|a| a.selector.as_ref()).for_each(&mut add);
-        keys.insert(crate::mesh::authz::GATEWAY_NAME.into());
-        keys
+        out
+    }
+
+    /// Some selector asks for this label with this value (Sidecars aside: which one applies is known): proxies that differ in other
+    /// labels only are alike.
+    pub(crate) fn matters(&self, label: &(ArcStr, ArcStr)) -> bool {
+        label.0 == crate::mesh::authz::GATEWAY_NAME || self.selected.contains(label)
     }
 
     /// The Sidecar that applies to a pod (`doGetSidecarScope`).
@@ -392,9 +328,14 @@ impl Index {
     }
 }
 
+/// The settings of a mesh: `istio`, or `istio-REVISION`.
+fn is_mesh_config(object: &ObjectRef) -> bool {
+    object.name.name == "istio" || object.name.name.starts_with("istio-")
+}
+
 /// The newest release that a proxy's image names (`…/proxyv2:1.31.2-distroless`).
-fn detect(pods: &[PodSpec]) -> Option<IstioVersion> {
-    let tag = |pod: &PodSpec| {
+fn detect(pods: &[Arc<PodSpec>]) -> Option<IstioVersion> {
+    let tag = |pod: &Arc<PodSpec>| {
         let image = &pod.proxy_container()?.image;
         image.split('@').next()?.rsplit_once(':')?.1.parse::<IstioVersion>().ok()
     };
@@ -416,7 +357,7 @@ fn hide(
             || *namespace == config.root_namespace
             || config.discovery.iter().any(|s| s.holds(labels))
     };
-    let revisions: FxHashSet<ArcStr> = objects.pods.iter().filter_map(PodSpec::revision).collect();
+    let revisions: FxHashSet<ArcStr> = objects.pods.iter().filter_map(|p| p.revision()).collect();
     let of_revision = |meta: &Meta| match meta.label("istio.io/rev") {
         None => true,
         Some(revision) => revisions.is_empty() || revisions.contains(revision),

@@ -23,13 +23,15 @@ pub(crate) struct Inside {
     entries: FxHashMap<IpAddr, SmallVec<[UpstreamId; 1]>>,
     /// Addresses of their listed endpoints.
     endpoints: FxHashMap<IpAddr, SmallVec<[UpstreamId; 1]>>,
+    /// Of the API server.
+    api: Vec<(IpAddr, u16)>,
     v4: PrefixMap<Ipv4Net, SmallVec<[UpstreamId; 1]>>,
     v6: PrefixMap<Ipv6Net, SmallVec<[UpstreamId; 1]>>,
 }
 
 impl Inside {
     pub(crate) fn new(index: &Index) -> Self {
-        let mut out = Self::default();
+        let mut out = Self { api: api_endpoints(index), ..Self::default() };
         for (n, service) in (0u32..).zip(&index.services) {
             for ip in &service.cluster_ips {
                 out.services.entry(*ip).or_insert(n);
@@ -121,7 +123,7 @@ impl Mesh {
             };
             return Some(InCluster { object: Some(pod.object.clone()), what });
         }
-        let api = self.api_endpoints().contains(&(ip, port));
+        let api = self.inside.api.contains(&(ip, port));
         let node = self.inside.nodes.get(&ip).map(|n| self.index.nodes[*n as usize].meta.object.clone());
         if api {
             return Some(InCluster {
@@ -153,20 +155,20 @@ impl Mesh {
         }
         self.pod_by_ip(ip).is_some_and(|p| istiod(&self.pod(p).labels)) && ours
     }
+}
 
-    /// Endpoints of the API server's Service.
-    fn api_endpoints(&self) -> Vec<(IpAddr, u16)> {
-        let registry = &self.index.registry;
-        let host = crate::mesh::host::service_host("kubernetes", "default");
-        let mut out = Vec::new();
-        for (_, id) in registry.named(&host) {
-            let upstream = registry.get(*id);
-            for reach in upstream.ports.iter().flat_map(|p| registry.reach(upstream, p)) {
-                if let ReachAddress::Ip(ip) = reach.address {
-                    out.push((ip, reach.port));
-                }
+/// Endpoints of the API server's Service.
+fn api_endpoints(index: &Index) -> Vec<(IpAddr, u16)> {
+    let registry = &index.registry;
+    let host = crate::mesh::host::service_host("kubernetes", "default");
+    let mut out = Vec::new();
+    for (_, id) in registry.named(&host) {
+        let upstream = registry.get(*id);
+        for reach in upstream.ports.iter().flat_map(|p| registry.reach(upstream, p)) {
+            if let ReachAddress::Ip(ip) = reach.address {
+                out.push((ip, reach.port));
             }
         }
-        out
     }
+    out
 }

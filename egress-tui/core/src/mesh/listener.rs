@@ -1,12 +1,15 @@
 //! Outbound listeners of a sidecar on one port, and which filter chain takes a connection (Istio: `networking/core/listener.go`,
 //! `tls.go`; Envoy: filter chain match).
 
+use std::borrow::Borrow;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use arcstr::ArcStr;
 use ipnet::IpNet;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use crate::mesh::chain::{Action, Block, Chain, Chains, Cluster, Origin, Picked, Weighted};
@@ -38,8 +41,8 @@ pub(crate) enum Bind {
 /// The listeners of one port.
 #[derive(Debug)]
 pub(crate) struct PortListeners {
-    exact: FxHashMap<IpAddr, Listener>,
-    any: Option<Listener>,
+    exact: FxHashSet<ByAddress>,
+    any: Option<Arc<Listener>>,
 }
 
 /// One listener.
@@ -50,6 +53,33 @@ pub(crate) struct Listener {
     /// It belongs to one pod of a headless Service.
     pub(crate) of_pod: bool,
 }
+
+/// A listener that is found by the address that it binds, without a copy of it: a proxy has thousands.
+#[derive(Debug)]
+struct ByAddress(Arc<Listener>);
+
+impl Borrow<IpAddr> for ByAddress {
+    fn borrow(&self) -> &IpAddr {
+        match &self.0.bind {
+            Bind::Ip(ip) => ip,
+            Bind::Any => &IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        }
+    }
+}
+
+impl Hash for ByAddress {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Borrow::<IpAddr>::borrow(self).hash(state);
+    }
+}
+
+impl PartialEq for ByAddress {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.bind == other.0.bind
+    }
+}
+
+impl Eq for ByAddress {}
 
 impl PortListeners {
     /// Builds the listeners: egress listeners in order, in each the upstreams in order (`buildSidecarOutboundListeners`).
@@ -62,22 +92,24 @@ impl PortListeners {
                 None => building.catch_all(egress),
             }
         }
-        let (mut exact, mut any) = (FxHashMap::default(), None);
+        let (mut exact, mut any) = (FxHashSet::default(), None);
         for open in building.open {
-            let listener = Listener { bind: open.bind, chains: Chains::new(open.chains), of_pod: open.of_pod };
+            let listener = index.shared.listener(port, open.bind, open.of_pod, open.chains);
             match open.bind {
                 Bind::Any => any = Some(listener),
-                Bind::Ip(ip) => {
-                    exact.insert(ip, listener);
+                Bind::Ip(_) => {
+                    exact.insert(ByAddress(listener));
                 }
             }
         }
+        exact.shrink_to_fit();
         Self { exact, any }
     }
 
     /// Exact address first, then the wildcard. `own` is the pod's own address, for which no listener of a headless Service exists.
     pub(crate) fn find(&self, ip: IpAddr, own: Option<IpAddr>) -> Option<&Listener> {
-        self.exact.get(&ip).filter(|l| !l.of_pod || own != Some(ip)).or(self.any.as_ref())
+        let exact = self.exact.get(&ip).map(|l| &*l.0);
+        exact.filter(|l| !l.of_pod || own != Some(ip)).or(self.any.as_deref())
     }
 }
 
@@ -166,7 +198,7 @@ impl Building<'_> {
                 continue;
             }
             let reach: Vec<_> = self.index.registry.reach_by_number(upstream, port.number).collect();
-            if !upstream.kubernetes && reach.is_empty() && upstream.selector.is_none() {
+            if !upstream.kubernetes && reach.is_empty() && upstream.selector().is_none() {
                 self.add(&adding);
                 continue;
             }

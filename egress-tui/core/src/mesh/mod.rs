@@ -31,7 +31,9 @@ mod gatewayapi;
 mod host;
 mod index;
 mod inside;
+mod kept;
 mod listener;
+mod memo;
 mod miss;
 mod object;
 pub mod options;
@@ -44,26 +46,31 @@ mod register;
 mod registry;
 mod route;
 mod scope;
+mod shared;
 mod visible;
 pub mod whatif;
 mod written;
 
 pub use call::{Bytes, Call, CallLeg};
 pub use expected::{Certainty, Entry, Expected, Match, Miss, Next, NextKind, Outcome, Owner, Registration, Uncaptured};
+pub use kept::Change;
+pub use memo::{Asked, Memo};
 pub use options::{IstioVersion, MeshOptions, OptionError, Rules};
 pub use pod::{Container, ContainerRole, Pod, PodIndex, ProxyKind};
 pub use written::Written;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
 
 use crate::id::ObjectRef;
-use crate::manifest::{self, Problem, RawObject};
-use crate::mesh::index::{Index, Objects};
+use crate::manifest::{self, Origin, Problem, RawObject};
+use crate::mesh::index::Index;
 use crate::mesh::inside::Inside;
+use crate::mesh::kept::Kept;
 use crate::mesh::pods::PodRecord;
 use crate::mesh::proxy::{Proxy, ProxyKey, Role};
 use crate::mesh::scope::Scope;
@@ -71,10 +78,11 @@ use crate::mesh::scope::Scope;
 /// All objects at one moment.
 #[derive(Debug)]
 pub struct Mesh {
+    /// No other mesh of this process has the same.
+    edition: u64,
     index: Index,
+    kept: Kept,
     options: MeshOptions,
-    raw: Vec<RawObject>,
-    names: FxHashMap<ObjectRef, u32>,
     problems: Vec<Problem>,
     pods: Vec<Pod>,
     records: Vec<PodRecord>,
@@ -89,6 +97,9 @@ pub struct Mesh {
     scopes: RwLock<FxHashMap<ScopeKey, Arc<Scope>>>,
     alike: RwLock<FxHashMap<ProxyKey, Arc<Proxy>>>,
 }
+
+/// Meshes that this process made.
+static EDITIONS: AtomicU64 = AtomicU64::new(1);
 
 /// Namespace, role and Sidecar.
 type ScopeKey = (ArcStr, Role, Option<u32>);
@@ -111,18 +122,25 @@ impl Default for Mesh {
 impl Mesh {
     /// Compiles raw objects. Their order does not matter.
     pub fn compile(objects: Vec<RawObject>, options: &MeshOptions) -> Self {
-        let mut sorted = index::sort(objects);
-        let typed = Objects::read(&mut sorted);
-        let (index, specs) = Index::new(typed, options);
-        let names = (0u32..).zip(&sorted.names).map(|(n, name)| (name.clone(), n)).collect();
+        Self::build(Kept::new(objects), options.clone())
+    }
+
+    /// The mesh after some edits: the same as all objects compiled anew, without reading those again that did not change.
+    #[must_use]
+    pub fn edited(&self, changes: impl IntoIterator<Item = Change>) -> Self {
+        Self::build(self.kept.edited(changes), self.options.clone())
+    }
+
+    fn build(kept: Kept, options: MeshOptions) -> Self {
+        let (index, specs) = Index::new(kept.objects.clone(), &options);
         let (pods, records): (Vec<Pod>, Vec<PodRecord>) = specs.iter().map(|spec| pods::read(&index, spec)).unzip();
         let mut mesh = Self {
+            edition: EDITIONS.fetch_add(1, Ordering::Relaxed),
             inside: Inside::new(&index),
             index,
-            options: options.clone(),
-            raw: sorted.raw,
-            names,
-            problems: sorted.problems,
+            problems: kept.problems(),
+            kept,
+            options,
             proxies: pods.iter().map(|_| OnceLock::new()).collect(),
             fronts: FxHashMap::default(),
             by_uid: FxHashMap::default(),
@@ -192,14 +210,14 @@ impl Mesh {
         &self.problems
     }
 
-    /// Every object as it was written, in the order of kind, namespace and name.
-    pub fn objects(&self) -> impl Iterator<Item = &RawObject> {
-        self.raw.iter()
+    /// Where every object stands, in the order of kind, namespace and name. The text of one that no file holds is its JSON.
+    pub fn origins(&self) -> impl Iterator<Item = &Origin> {
+        self.kept.origins()
     }
 
     /// How many objects there are, of any kind.
     pub fn object_count(&self) -> usize {
-        self.raw.len()
+        self.kept.len()
     }
 
     /// Node objects.
@@ -212,33 +230,21 @@ impl Mesh {
         self.index.version
     }
 
-    /// The object as it was written.
+    /// The object as it was written, read once more.
     pub(crate) fn raw(&self, object: &ObjectRef) -> Option<RawObject> {
-        self.raw.get(*self.names.get(object)? as usize).cloned()
-    }
-
-    /// The mesh with one object in the place of its older self.
-    pub(crate) fn with(&self, edited: RawObject) -> Self {
-        let name = |raw: &RawObject| {
-            let text =
-                |pointer: &str| raw.value.pointer(pointer).and_then(serde_json::Value::as_str).map(str::to_owned);
-            (text("/apiVersion"), text("/kind"), text("/metadata/namespace"), text("/metadata/name"))
-        };
-        let mut objects: Vec<RawObject> = self.raw.iter().filter(|raw| name(raw) != name(&edited)).cloned().collect();
-        objects.push(edited);
-        Self::compile(objects, &self.options)
+        manifest::read_again(self.kept.origin(object)?)
     }
 
     /// The text of an object, its file (empty where it comes from an API) and its first line there.
     pub fn object_text(&self, object: &ObjectRef) -> Option<(String, ArcStr, u32)> {
-        let origin = &self.raw.get(*self.names.get(object)? as usize)?.origin;
+        let origin = self.kept.origin(object)?;
         let (text, line) = manifest::object_text(origin);
         Some((text, origin.file.clone(), line))
     }
 
     /// The line of a field in its file, or of the nearest field above it that exists.
     pub fn field_line(&self, object: &ObjectRef, field: &str) -> Option<u32> {
-        manifest::field_line(&self.raw.get(*self.names.get(object)? as usize)?.origin, field)
+        manifest::field_line(self.kept.origin(object)?, field)
     }
 
     /// The proxy of a pod; `None` where it has none that istiod programs.
@@ -259,7 +265,7 @@ impl Mesh {
         let sidecar =
             (role == Role::Sidecar).then(|| self.index.sidecar_for(&namespace, &self.pod(pod).labels)).flatten();
         let scope = self.scope(&namespace, role, sidecar);
-        let labels = self.pod(pod).labels.iter().filter(|(k, _)| self.index.label_keys.contains(k)).cloned().collect();
+        let labels = self.pod(pod).labels.iter().filter(|l| self.index.matters(l)).cloned().collect();
         let version = record.version.clone().filter(|_| self.index.filters_by_version);
         let allocated = record.uses_allocated;
         let key = ProxyKey { namespace, role, sidecar, labels, allocated, ipv6: record.ipv6, version };

@@ -158,9 +158,9 @@ fn other_port(upstream: &Upstream, port: u16) -> Miss {
 pub(crate) fn hides(index: &Index, proxy: &Proxy, upstream: &Upstream) -> Option<Miss> {
     let namespace = proxy.namespace();
     if !upstream.visibility.includes(namespace) {
-        let capped = upstream.declared_export.as_deref().unwrap_or(&index.config.service_export);
+        let capped = upstream.declared_export().unwrap_or(&index.config.service_export);
         let capped = Visibility::new(capped, &upstream.namespace).includes(namespace);
-        let (object, field) = match &upstream.declared_export {
+        let (object, field) = match upstream.declared_export() {
             _ if capped && let Some(object) = &index.config.object => {
                 (object.clone(), index.config.field("serviceEntryVisibility"))
             }

@@ -2,10 +2,13 @@
 //! `serviceregistry/serviceentry/conversion.go`, `serviceregistry/kube`).
 
 use std::net::IpAddr;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use arcstr::ArcStr;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use crate::id::ObjectRef;
 use crate::mesh::object::istio::EntryPort;
@@ -97,16 +100,43 @@ pub(crate) struct Upstream {
     pub(crate) ports: Vec<Port>,
     pub(crate) resolution: Resolution,
     pub(crate) external: bool,
-    pub(crate) labels: Labels,
-    pub(crate) selector: Option<Labels>,
-    pub(crate) declared_export: Option<Vec<ArcStr>>,
+    source: Source,
     pub(crate) visibility: Visibility,
     pub(crate) external_name: Option<ArcStr>,
     /// ExternalName Services that stand for it: namespace and host.
     pub(crate) aliases: Vec<(ArcStr, ArcStr)>,
 }
 
+/// The object that an upstream was read from.
+#[derive(Debug, Clone)]
+enum Source {
+    Entry(Arc<ServiceEntry>),
+    Service(Arc<Service>),
+}
+
 impl Upstream {
+    pub(crate) fn labels(&self) -> &[(ArcStr, ArcStr)] {
+        match &self.source {
+            Source::Entry(entry) => &entry.meta.labels,
+            Source::Service(service) => &service.meta.labels,
+        }
+    }
+
+    pub(crate) fn selector(&self) -> Option<&Labels> {
+        match &self.source {
+            Source::Entry(entry) => entry.selector.as_ref(),
+            Source::Service(service) => Some(&service.selector),
+        }
+    }
+
+    /// exportTo as it is written.
+    pub(crate) fn declared_export(&self) -> Option<&[ArcStr]> {
+        match &self.source {
+            Source::Entry(entry) => entry.export_to.as_deref(),
+            Source::Service(service) => service.export_to.as_deref(),
+        }
+    }
+
     pub(crate) fn port(&self, number: u16) -> Option<&Port> {
         self.ports.iter().find(|p| p.number == number)
     }
@@ -145,11 +175,45 @@ pub(crate) struct Reach {
     pub(crate) port: u16,
     /// Name of the service port that it is for.
     pub(crate) port_name: ArcStr,
-    pub(crate) labels: Labels,
+    pub(crate) labels: ReachLabels,
     /// Speaks Istio's mTLS (`security.istio.io/tlsMode: istio`).
     pub(crate) mtls: bool,
     pub(crate) ready: bool,
 }
+
+/// Labels of an endpoint: its pod's, or its own.
+#[derive(Debug, Clone)]
+pub(crate) enum ReachLabels {
+    None,
+    Pod(Arc<PodSpec>),
+    Own(Box<Labels>),
+}
+
+impl ReachLabels {
+    fn own(labels: &Labels) -> Self {
+        if labels.is_empty() { Self::None } else { Self::Own(Box::new(labels.clone())) }
+    }
+}
+
+impl Deref for ReachLabels {
+    type Target = [(ArcStr, ArcStr)];
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::None => &[],
+            Self::Pod(pod) => &pod.meta.labels,
+            Self::Own(labels) => labels,
+        }
+    }
+}
+
+impl PartialEq for ReachLabels {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for ReachLabels {}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ReachAddress {
@@ -168,20 +232,20 @@ pub(crate) struct Registry {
     /// In order: what is exported to a namespace by name.
     pub(crate) exported: FxHashMap<ArcStr, Vec<UpstreamId>>,
     /// The one that stands for a hostname in a namespace (`ServiceIndex.HostnameAndNamespace`).
-    pub(crate) by_host: FxHashMap<ArcStr, Vec<(ArcStr, UpstreamId)>>,
+    pub(crate) by_host: FxHashMap<ArcStr, SmallVec<[(ArcStr, UpstreamId); 1]>>,
     /// Endpoints of (namespace, hostname).
-    endpoints: FxHashMap<(ArcStr, ArcStr), Vec<Reach>>,
+    endpoints: FxHashMap<(ArcStr, ArcStr), Box<[Reach]>>,
     /// Every upstream that has this hostname.
     pub(crate) of_host: host::Overlaps<UpstreamId>,
 }
 
 /// What the registry is made of.
 pub(crate) struct Sources<'a> {
-    pub(crate) entries: &'a [ServiceEntry],
-    pub(crate) services: &'a [Service],
-    pub(crate) slices: &'a [EndpointSlice],
-    pub(crate) workloads: &'a [WorkloadEntry],
-    pub(crate) pods: &'a [PodSpec],
+    pub(crate) entries: &'a [Arc<ServiceEntry>],
+    pub(crate) services: &'a [Arc<Service>],
+    pub(crate) slices: &'a [Arc<EndpointSlice>],
+    pub(crate) workloads: &'a [Arc<WorkloadEntry>],
+    pub(crate) pods: &'a [Arc<PodSpec>],
     pub(crate) config: &'a object::MeshConfig,
     pub(crate) rules: &'a Rules,
     /// Labels of namespaces.
@@ -197,6 +261,7 @@ impl Registry {
         for entry in sources.entries {
             of_entry(entry, sources, &mut upstreams);
         }
+        upstreams.shrink_to_fit();
         upstreams.sort_by(|a, b| {
             (a.created, &a.sort_name, &a.namespace, !a.kubernetes, &a.object.name.name, a.host_index, a.address_index)
                 .cmp(&(
@@ -219,7 +284,7 @@ impl Registry {
         }
         registry.of_host =
             host::Overlaps::new((0u32..).zip(&registry.upstreams).map(|(n, u)| (&u.host, UpstreamId(n))));
-        registry.endpoints = endpoints(sources);
+        registry.endpoints = endpoints(sources).into_iter().map(|(key, list)| (key, list.into())).collect();
         registry
     }
 
@@ -256,7 +321,7 @@ impl Registry {
 
     /// The upstreams of a hostname, one for each namespace.
     pub(crate) fn named(&self, host: &str) -> &[(ArcStr, UpstreamId)] {
-        self.by_host.get(host).map_or(&[], Vec::as_slice)
+        self.by_host.get(host).map_or(&[], SmallVec::as_slice)
     }
 
     /// Endpoints that a host has on a port of this number, from whichever of its entries: istiod keeps them by namespace, host and
@@ -267,7 +332,7 @@ impl Registry {
         number: u16,
     ) -> impl Iterator<Item = &'a Reach> + 'a {
         let list =
-            self.endpoints.get(&(upstream.namespace.clone(), upstream.host.clone())).map_or(&[][..], Vec::as_slice);
+            self.endpoints.get(&(upstream.namespace.clone(), upstream.host.clone())).map_or(&[][..], |list| &**list);
         let same = self.of_host.get(&upstream.host).into_iter().flatten().map(|id| self.get(*id));
         let named = same
             .filter(|u| u.namespace == upstream.namespace)
@@ -284,11 +349,11 @@ impl Registry {
     }
 }
 
-fn of_service(service: &Service, sources: &Sources<'_>) -> Upstream {
+fn of_service(service: &Arc<Service>, sources: &Sources<'_>) -> Upstream {
     let meta = &service.meta;
     let external = service.kind == ServiceType::ExternalName;
     let alias = external && sources.rules.external_name_alias;
-    let declared = service.export_to.clone();
+    let declared = service.export_to.as_deref();
     Upstream {
         host: host::service_host(meta.name(), meta.namespace()),
         namespace: meta.namespace().clone(),
@@ -321,16 +386,14 @@ fn of_service(service: &Service, sources: &Sources<'_>) -> Upstream {
             Resolution::Static
         },
         external,
-        labels: meta.labels.clone(),
-        selector: Some(service.selector.clone()),
-        visibility: Visibility::new(declared.as_deref().unwrap_or(&sources.config.service_export), meta.namespace()),
-        declared_export: declared,
+        source: Source::Service(Arc::clone(service)),
+        visibility: Visibility::new(declared.unwrap_or(&sources.config.service_export), meta.namespace()),
         external_name: alias.then(|| service.external_name.clone()),
         aliases: Vec::new(),
     }
 }
 
-fn of_entry(entry: &ServiceEntry, sources: &Sources<'_>, out: &mut Vec<Upstream>) {
+fn of_entry(entry: &Arc<ServiceEntry>, sources: &Sources<'_>, out: &mut Vec<Upstream>) {
     let passthrough = entry.resolution == Resolution::Passthrough;
     let ports: Vec<Port> = (0u16..)
         .zip(&entry.ports)
@@ -377,9 +440,7 @@ fn of_entry(entry: &ServiceEntry, sources: &Sources<'_>, out: &mut Vec<Upstream>
                 ports: ports.clone(),
                 resolution: entry.resolution,
                 external: entry.external,
-                labels: entry.meta.labels.clone(),
-                selector: entry.selector.clone(),
-                declared_export: entry.export_to.clone(),
+                source: Source::Entry(Arc::clone(entry)),
                 visibility: entry_visibility(entry, sources),
                 external_name: None,
                 aliases: Vec::new(),
@@ -449,8 +510,8 @@ fn resolve_aliases(upstreams: &mut [Upstream]) {
 
 fn endpoints(sources: &Sources<'_>) -> FxHashMap<(ArcStr, ArcStr), Vec<Reach>> {
     let mut out: FxHashMap<(ArcStr, ArcStr), Vec<Reach>> = FxHashMap::default();
-    let mut pods: FxHashMap<(&str, &str), &PodSpec> = FxHashMap::default();
-    let mut pods_of: FxHashMap<&str, Vec<&PodSpec>> = FxHashMap::default();
+    let mut pods: FxHashMap<(&str, &str), &Arc<PodSpec>> = FxHashMap::default();
+    let mut pods_of: FxHashMap<&str, Vec<&Arc<PodSpec>>> = FxHashMap::default();
     for pod in sources.pods {
         pods.insert((pod.meta.namespace(), pod.meta.name()), pod);
         pods_of.entry(pod.meta.namespace()).or_default().push(pod);
@@ -467,7 +528,7 @@ fn endpoints(sources: &Sources<'_>) -> FxHashMap<(ArcStr, ArcStr), Vec<Reach>> {
                 address: ReachAddress::Name(service.external_name.clone()),
                 port: p.number,
                 port_name: p.name.clone(),
-                labels: Vec::new(),
+                labels: ReachLabels::None,
                 mtls: false,
                 ready: true,
             };
@@ -486,7 +547,7 @@ fn endpoints(sources: &Sources<'_>) -> FxHashMap<(ArcStr, ArcStr), Vec<Reach>> {
     for workload in sources.workloads {
         workloads.entry(workload.meta.namespace()).or_default().push(workload);
     }
-    let mut entries: Vec<&ServiceEntry> = sources.entries.iter().collect();
+    let mut entries: Vec<&ServiceEntry> = sources.entries.iter().map(|e| &**e).collect();
     entries.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
     for entry in entries {
         for host in &entry.hosts {
@@ -506,7 +567,7 @@ fn endpoints(sources: &Sources<'_>) -> FxHashMap<(ArcStr, ArcStr), Vec<Reach>> {
     out
 }
 
-fn of_slice(slice: &EndpointSlice, pods: &FxHashMap<(&str, &str), &PodSpec>) -> Vec<Reach> {
+fn of_slice(slice: &EndpointSlice, pods: &FxHashMap<(&str, &str), &Arc<PodSpec>>) -> Vec<Reach> {
     let mut out = Vec::new();
     for endpoint in &slice.endpoints {
         let pod = match &endpoint.pod {
@@ -517,24 +578,22 @@ fn of_slice(slice: &EndpointSlice, pods: &FxHashMap<(&str, &str), &PodSpec>) -> 
             },
             None => None,
         };
-        let labels = pod.map(|p| p.meta.labels.clone()).unwrap_or_default();
-        for address in &endpoint.addresses {
-            for (name, port) in &slice.ports {
-                out.push(Reach {
-                    address: ReachAddress::Ip(*address),
-                    port: *port,
-                    port_name: name.clone(),
-                    mtls: speaks_mtls(&labels),
-                    labels: labels.clone(),
-                    ready: endpoint.ready,
-                });
-            }
+        let labels = pod.map_or(ReachLabels::None, |p| ReachLabels::Pod(Arc::clone(p)));
+        for (name, port) in &slice.ports {
+            out.push(Reach {
+                address: ReachAddress::Ip(endpoint.address),
+                port: *port,
+                port_name: name.clone(),
+                mtls: speaks_mtls(&labels),
+                labels: labels.clone(),
+                ready: endpoint.ready,
+            });
         }
     }
     out
 }
 
-fn of_selector(service: &Service, pods: &[&PodSpec]) -> Vec<Reach> {
+fn of_selector(service: &Service, pods: &[&Arc<PodSpec>]) -> Vec<Reach> {
     let mut out = Vec::new();
     if service.selector.is_empty() {
         return out;
@@ -551,7 +610,7 @@ fn of_selector(service: &Service, pods: &[&PodSpec]) -> Vec<Reach> {
                 port: target,
                 port_name: port.name.clone(),
                 mtls: speaks_mtls(&pod.meta.labels),
-                labels: pod.meta.labels.clone(),
+                labels: ReachLabels::Pod(Arc::clone(pod)),
                 ready: true,
             });
         }
@@ -580,7 +639,7 @@ fn of_entry_host(
     entry: &ServiceEntry,
     host: &ArcStr,
     workloads: &FxHashMap<&str, Vec<&WorkloadEntry>>,
-    pods: &FxHashMap<&str, Vec<&PodSpec>>,
+    pods: &FxHashMap<&str, Vec<&Arc<PodSpec>>>,
 ) -> Vec<Reach> {
     let mut out = Vec::new();
     let namespace = entry.meta.namespace().as_str();
@@ -600,7 +659,7 @@ fn of_entry_host(
                     port: port.target.unwrap_or(port.number),
                     port_name: port.name.clone(),
                     mtls: speaks_mtls(&pod.meta.labels),
-                    labels: pod.meta.labels.clone(),
+                    labels: ReachLabels::Pod(Arc::clone(pod)),
                     ready: true,
                 });
             }
@@ -611,7 +670,7 @@ fn of_entry_host(
                 address: ReachAddress::Name(host.clone()),
                 port: port.target.unwrap_or(port.number),
                 port_name: port.name.clone(),
-                labels: Vec::new(),
+                labels: ReachLabels::None,
                 mtls: false,
                 ready: true,
             });
@@ -639,7 +698,7 @@ fn of_endpoint(entry: &ServiceEntry, endpoint: &object::Endpoint, out: &mut Vec<
             address: address.clone(),
             port_name: name.clone(),
             mtls: mode.map_or(endpoint.service_account, |m| m == "istio"),
-            labels: endpoint.labels.clone(),
+            labels: ReachLabels::own(&endpoint.labels),
             ready: true,
         });
     }

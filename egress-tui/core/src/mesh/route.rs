@@ -40,6 +40,19 @@ pub(crate) enum Case {
     Ignored,
 }
 
+impl PartialEq for PathMatch {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Any, Self::Any) | (Self::Never, Self::Never) => true,
+            (Self::Exact(a, x), Self::Exact(b, y))
+            | (Self::Prefix(a, x), Self::Prefix(b, y))
+            | (Self::Segments(a, x), Self::Segments(b, y)) => a == b && x == y,
+            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+
 impl PathMatch {
     pub(crate) fn new(m: &HttpMatch, semantics: Semantics) -> Self {
         let case = if m.ignore_case { Case::Ignored } else { Case::Matters };
@@ -79,7 +92,7 @@ impl PathMatch {
 }
 
 /// What a route does.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Target {
     Clusters(Vec<Weighted>),
     Answer(u16),
@@ -89,7 +102,7 @@ pub(crate) enum Target {
 }
 
 /// A route of a virtual host.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct HttpRoute {
     pub(crate) path: PathMatch,
     /// Something besides the path has to hold.
@@ -340,7 +353,10 @@ impl<'a> Table<'a> {
             .map(|m| Wrapper {
                 hosts: Vec::new(),
                 services: vec![(m.scoped, m.upstream)],
-                routes: Arc::from([own_route(&m.upstream.host, m.port.number)]),
+                routes: self
+                    .index
+                    .shared
+                    .own_route(&m.upstream.host, m.port.number, || own_route(&m.upstream.host, m.port.number)),
             })
             .collect();
         wrappers.extend(own);
@@ -399,7 +415,11 @@ impl<'a> Table<'a> {
             .filter(|(_, u)| self.members.get(&lower(&u.host)).is_some_and(|m| m.port.protocol.is_http_or_auto()))
             .collect();
         // any host on port 80, even one that nothing registers
-        (!services.is_empty() || self.listener_port == 80).then(|| Wrapper { hosts, services, routes: routes.into() })
+        (!services.is_empty() || self.listener_port == 80).then(|| Wrapper {
+            hosts,
+            services,
+            routes: self.index.shared.routes(id, routes),
+        })
     }
 
     /// Hosts of a VirtualService that are no upstream, and the upstreams that it is for (`separateVSHostsAndServices`).
@@ -456,7 +476,7 @@ impl<'a> Table<'a> {
         let upstream = service.map(|(s, _)| s.id);
         self.out.push(
             VirtualHost { routes: wrapper.routes.clone(), upstream, redirects: false },
-            domains.iter().map(lower),
+            domains.iter().map(|d| self.index.shared.name(&lower(d))),
         );
     }
 

@@ -244,7 +244,7 @@ impl Scope {
     pub(crate) fn of_sidecar(index: &Index, namespace: &ArcStr, sidecar: Option<u32>) -> Self {
         let object = sidecar.map(|n| &index.sidecars[n as usize]);
         let mut listeners = Vec::new();
-        match object.filter(|s| !s.egress.is_empty()) {
+        match object.map(|s| &**s).filter(|s| !s.egress.is_empty()) {
             None => listeners.push(egress_listener(index, namespace, &["*/*".into()], None)),
             Some(Sidecar { egress, .. }) => {
                 for e in egress {
@@ -385,9 +385,10 @@ impl Scope {
                 .all(|(a, b)| a.number == b.number && a.name == b.name && a.protocol == b.protocol);
         let mergeable = first.namespace == upstream.namespace
             && first.resolution == upstream.resolution
-            && first.labels == upstream.labels
-            && first.selector.as_deref().unwrap_or_default() == upstream.selector.as_deref().unwrap_or_default()
-            && first.declared_export == upstream.declared_export;
+            && first.labels() == upstream.labels()
+            && first.selector().is_none_or(Vec::is_empty) == upstream.selector().is_none_or(Vec::is_empty)
+            && first.selector().zip(upstream.selector()).is_none_or(|(a, b)| a == b)
+            && first.declared_export() == upstream.declared_export();
         if equal || !mergeable {
             return;
         }

@@ -1,5 +1,7 @@
 //! Which VirtualServices, DestinationRules and Sidecars a proxy gets (Istio: `push_context.go`, `destination_rule.go`).
 
+use std::sync::Arc;
+
 use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
 
@@ -19,7 +21,7 @@ pub(crate) struct VsId(pub(crate) u32);
 /// VirtualServices in order of age, by gateway and by who may see them.
 #[derive(Debug, Default)]
 pub(crate) struct VirtualServices {
-    pub(crate) list: Vec<VirtualService>,
+    pub(crate) list: Vec<Arc<VirtualService>>,
     pub(crate) visibility: Vec<Visibility>,
     /// (namespace, gateway): of that namespace and exported to it.
     private: FxHashMap<(ArcStr, ArcStr), Vec<VsId>>,
@@ -33,20 +35,21 @@ pub(crate) struct VirtualServices {
 }
 
 impl VirtualServices {
-    pub(crate) fn new(all: Vec<VirtualService>, config: &MeshConfig) -> Self {
+    pub(crate) fn new(all: Vec<Arc<VirtualService>>, config: &MeshConfig) -> Self {
         let (delegates, mut roots): (Vec<_>, Vec<_>) = all.into_iter().partition(|v| v.hosts.is_empty());
         roots.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
         let of = |v: &VirtualService| {
             Visibility::new(v.export_to.as_deref().unwrap_or(&config.virtual_service_export), v.meta.namespace())
         };
-        let delegates: FxHashMap<(ArcStr, ArcStr), (VirtualService, Visibility)> = delegates
+        let delegates: FxHashMap<(ArcStr, ArcStr), (Arc<VirtualService>, Visibility)> = delegates
             .into_iter()
             .map(|v| ((v.meta.namespace().clone(), v.meta.name().clone()), (v.clone(), of(&v))))
             .collect();
         let mut out = Self::default();
         for mut vs in roots {
             if vs.http.iter().any(|r| r.delegate.is_some()) {
-                vs.http = delegate(&vs, &delegates);
+                let http = delegate(&vs, &delegates);
+                Arc::make_mut(&mut vs).http = http;
             }
             let id = VsId(out.list.len() as u32);
             let visibility = of(&vs);
@@ -111,7 +114,7 @@ impl VirtualServices {
 /// The rules of a root with those of its delegates in their place (`model.MergeHTTPRoutes`).
 fn delegate(
     root: &VirtualService,
-    delegates: &FxHashMap<(ArcStr, ArcStr), (VirtualService, Visibility)>,
+    delegates: &FxHashMap<(ArcStr, ArcStr), (Arc<VirtualService>, Visibility)>,
 ) -> Vec<HttpRule> {
     let mut out = Vec::new();
     for rule in &root.http {
@@ -254,7 +257,7 @@ impl Merged {
 /// DestinationRules by namespace, host and who may see them.
 #[derive(Debug, Default)]
 pub(crate) struct DestinationRules {
-    pub(crate) list: Vec<DestinationRule>,
+    pub(crate) list: Vec<Arc<DestinationRule>>,
     local: FxHashMap<ArcStr, HostMap<Vec<Merged>>>,
     exported: FxHashMap<ArcStr, HostMap<Vec<Merged>>>,
     root_private: HostMap<Vec<Merged>>,
@@ -262,7 +265,7 @@ pub(crate) struct DestinationRules {
 }
 
 impl DestinationRules {
-    pub(crate) fn new(mut list: Vec<DestinationRule>, config: &MeshConfig, rules: &Rules) -> Self {
+    pub(crate) fn new(mut list: Vec<Arc<DestinationRule>>, config: &MeshConfig, rules: &Rules) -> Self {
         list.sort_by(|a, b| (a.selector.is_none(), a.meta.age()).cmp(&(b.selector.is_none(), b.meta.age())));
         let mut out = Self { root: config.root_namespace.clone(), ..Self::default() };
         let default_private = config.destination_rule_export.iter().any(|e| e == ".");
@@ -328,7 +331,7 @@ fn merge(
     declared: Option<&Vec<ArcStr>>,
     rules: &Rules,
 ) {
-    let list = map.entry(&rule.host, Vec::new);
+    let list = map.entry(&rule.host, || Vec::with_capacity(1));
     let mut separate = true;
     for known in list.iter_mut() {
         if rules.merge_rules_by_export {

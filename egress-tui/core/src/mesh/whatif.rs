@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::id::{NamespacedName, ObjectRef};
 use crate::manifest::RawObject;
-use crate::mesh::{Bytes, Call, CallLeg, Expected, Mesh, Outcome};
+use crate::mesh::{Bytes, Call, CallLeg, Change, Expected, Mesh, Outcome};
 use crate::name::{HostName, NameSource, printable};
 use crate::verdict::{Judgement, Mark, Reason};
 use crate::world::{Flow, Leg};
@@ -53,7 +53,7 @@ pub fn what_if(mesh: &Mesh, call: &Call<'_>, expected: &Expected, judgement: &Ju
         }
         let Some((what, edited)) = edit(mesh, &call, reason, object, field) else { continue };
         tried.push((reason, object));
-        let changed = mesh.with(edited);
+        let changed = mesh.edited([Change::Put(edited)]);
         let Some(pod) = changed.pod_by_name(&mesh.pod(call.pod).name.namespace, &mesh.pod(call.pod).name.name) else {
             continue;
         };

@@ -160,13 +160,8 @@ impl Recorder {
 
     fn mesh(&mut self, at: Nanos, source: &MeshSource, mesh: &Mesh) {
         let mut texts: Vec<u64> = Vec::new();
-        for object in mesh.objects() {
-            let key = if object.origin.text.is_empty() {
-                // From an API: no text was written by anybody.
-                self.text(&Origin::default(), &object.value.to_string())
-            } else {
-                self.text(&object.origin, &object.origin.text)
-            };
+        for origin in mesh.origins() {
+            let key = self.text(origin, &origin.text);
             // Objects of one list share their text.
             if texts.last() != Some(&key) {
                 texts.push(key);

@@ -609,7 +609,7 @@ impl Draft {
         let fits =
             |s: &&Step| if claim.is_empty() { s.object.is_some() || s.mark == Mark::No } else { s.claim == claim };
         match self.chain.iter().rev().find(fits) {
-            Some(step) => (step.object.clone().zip(step.field.clone()), step.says.clone()),
+            Some(step) => (step.object.clone().zip(step.field.clone()), step.says.to_string()),
             None => (None, otherwise.to_owned()),
         }
     }
@@ -621,7 +621,7 @@ impl Draft {
         };
         let before = self.chain[..=place].iter().rev().filter(|step| step.mark != Mark::Miss);
         let source = before.into_iter().find_map(|step| step.object.clone().zip(step.field.clone()));
-        (source, self.chain[place].says.clone())
+        (source, self.chain[place].says.to_string())
     }
 
     fn decide(
@@ -654,7 +654,7 @@ fn sentence(step: &Step) -> String {
             format!("{} [{object} {field}]", step.says)
         }
         (Some(_), Some(field)) if !step.says.contains(field.as_str()) => format!("{} [{field}]", step.says),
-        _ => step.says.clone(),
+        _ => step.says.to_string(),
     }
 }
 
@@ -673,7 +673,7 @@ pub fn gateway_socket(
         draft.also(Some(Reason::ProxyContainer));
     }
     if let Some(step) = mesh.gateway_permits(pod, to, host) {
-        let (source, says) = (step.object.clone().zip(step.field.clone()), step.says.clone());
+        let (source, says) = (step.object.clone().zip(step.field.clone()), step.says.to_string());
         draft.chain.push(step);
         return draft.decide(Verdict::GatewayLeg, Reason::GatewayRoute, source, says);
     }

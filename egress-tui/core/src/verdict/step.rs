@@ -1,5 +1,7 @@
 //! The steps of a chain. Each names what was asked, what came out, and the object and field that decided it.
 
+use std::borrow::Cow;
+
 use arcstr::ArcStr;
 
 use crate::id::ObjectRef;
@@ -44,12 +46,12 @@ pub struct Step {
     /// The field of that object: `.spec.tcp[0].match[0].sourceLabels`.
     pub field: Option<ArcStr>,
     /// A sentence for people. Never holds raw bytes from outside.
-    pub says: String,
+    pub says: Cow<'static, str>,
 }
 
 impl Step {
     /// A step without an object.
-    pub fn new(claim: &'static str, mark: Mark, says: impl Into<String>) -> Self {
+    pub fn new(claim: &'static str, mark: Mark, says: impl Into<Cow<'static, str>>) -> Self {
         Self { claim, mark, object: None, field: None, says: says.into() }
     }
 

@@ -16,8 +16,8 @@ mod overlay;
 mod plan;
 mod workload;
 
-use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
@@ -27,10 +27,11 @@ use crate::id::{NamespacedName, ObjectRef};
 use crate::mesh::Expected;
 use crate::mesh::index::Objects;
 use crate::mesh::object::kube::SliceEndpoint;
-use crate::mesh::object::read::{At, Note, selects};
+use crate::mesh::object::read::{At, Reading, selects};
 use crate::mesh::object::{EndpointSlice, MeshConfig, Meta, PodSpec, Service, ServiceType};
 use crate::mesh::options::{IstioVersion, Rules};
 use crate::mesh::registry::target_port;
+use crate::name::printable;
 use crate::verdict::{Mark, Step};
 
 pub(crate) use plan::Plan;
@@ -70,7 +71,7 @@ impl Settings {
 }
 
 /// A gateway that an object declares.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Declaration {
     /// The object.
     pub(crate) by: ObjectRef,
@@ -89,7 +90,7 @@ pub(crate) struct Declaration {
 }
 
 /// What objects declare, as they are read.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Declared {
     pub(crate) settings: Vec<Settings>,
     pub(crate) gateways: Vec<Declaration>,
@@ -130,6 +131,18 @@ impl Declared {
         }
     }
 
+    /// Forgets an object.
+    pub(crate) fn remove(&mut self, object: &ObjectRef) {
+        self.settings.retain(|s| s.by != *object);
+        self.gateways.retain(|g| g.by != *object);
+    }
+
+    /// Sorts as a first reading does.
+    pub(crate) fn sort(&mut self) {
+        self.settings.sort_by(|a, b| a.by.cmp(&b.by));
+        self.gateways.sort_by(|a, b| a.by.cmp(&b.by));
+    }
+
     /// The settings that count where there is no ConfigMap: of an object that installs istiod, else of one that has any.
     pub(crate) fn settings(&self) -> Option<&Settings> {
         let installs = self.settings.iter().find(|s| s.installs);
@@ -152,10 +165,10 @@ pub(crate) fn is_nowhere(ip: IpAddr) -> bool {
 pub(crate) fn complete(objects: &mut Objects) -> (Origins, Option<Settings>) {
     let mut declared = std::mem::take(&mut objects.declared);
     let settings = declared.settings().cloned();
-    if objects.config.is_none()
+    if objects.configs.is_empty()
         && let Some(settings) = &settings
     {
-        objects.config = Some(MeshConfig::declared(settings));
+        objects.configs.push(Arc::new(MeshConfig::declared(settings)));
     }
     declared.gateways.extend(kube_gateway::gateways(&objects.gateway_api));
     let mut origins = Origins::default();
@@ -171,7 +184,7 @@ pub(crate) fn complete(objects: &mut Objects) -> (Origins, Option<Settings>) {
     // a manifest has no cluster address: the API server gives one
     for service in &mut objects.services {
         if service.cluster_ips.is_empty() && !service.headless && service.kind == ServiceType::ClusterIp {
-            service.cluster_ips.push(next());
+            Arc::make_mut(service).cluster_ips.push(next());
         }
     }
     for gateway in declared.gateways {
@@ -181,7 +194,7 @@ pub(crate) fn complete(objects: &mut Objects) -> (Origins, Option<Settings>) {
             if !known {
                 service.cluster_ips.push(next());
                 origins.objects.insert(service.meta.object.clone(), behind.clone());
-                objects.services.push(service);
+                objects.services.push(Arc::new(service));
             }
         }
         let Some(pod) = made("Pod", &gateway.pod, PodSpec::read).filter(|_| gateway.runs) else { continue };
@@ -191,9 +204,9 @@ pub(crate) fn complete(objects: &mut Objects) -> (Origins, Option<Settings>) {
 }
 
 fn made<T>(kind: &str, manifest: &Value, read: impl Fn(Meta, &At<'_>) -> T) -> Option<T> {
-    let notes = RefCell::new(Vec::<Note>::new());
-    let at = At::root(manifest, &notes);
-    let text = |key: &str| manifest["metadata"][key].as_str().map(ArcStr::from);
+    let reading = Reading::default();
+    let at = At::root(manifest, &reading);
+    let text = |key: &str| manifest["metadata"][key].as_str().map(|t| reading.word(t));
     let object = ObjectRef::new(kind, text("namespace")?, text("name")?);
     Some(read(Meta::read(object, &at), &at))
 }
@@ -202,17 +215,17 @@ impl Origins {
     /// Adds a declared pod, unless something that runs tells of its gateway.
     fn add_pod(&mut self, objects: &mut Objects, mut pod: PodSpec, behind: Behind, next: &mut impl FnMut() -> IpAddr) {
         let namespace = pod.meta.namespace().clone();
-        let fronts: Vec<&Service> = objects
+        let fronts: Vec<&Arc<Service>> = objects
             .services
             .iter()
             .filter(|s| *s.meta.namespace() == namespace && !s.selector.is_empty())
             .filter(|s| selects(&s.selector, &pod.meta.labels))
             .collect();
-        let has_slice = |s: &&Service| {
-            let of = |e: &EndpointSlice| e.namespace == namespace && e.service == *s.meta.name();
+        let has_slice = |s: &&Arc<Service>| {
+            let of = |e: &Arc<EndpointSlice>| e.namespace == namespace && e.service == *s.meta.name();
             objects.slices.iter().any(of)
         };
-        let runs = |p: &PodSpec| {
+        let runs = |p: &Arc<PodSpec>| {
             *p.meta.namespace() == namespace
                 && (p.meta.object == pod.meta.object
                     || fronts.iter().any(|s| selects(&s.selector, &p.meta.labels))
@@ -225,18 +238,20 @@ impl Origins {
         pod.ips = vec![ip];
         let mut slices = Vec::new();
         for service in fronts {
-            slices.push(EndpointSlice {
+            slices.push(Arc::new(EndpointSlice {
+                object: ObjectRef::new("EndpointSlice", namespace.clone(), service.meta.name().clone()),
+                mirrored: false,
                 namespace: namespace.clone(),
                 service: service.meta.name().clone(),
                 ports: service.ports.iter().filter_map(|p| Some((p.name.clone(), target_port(&pod, p)?))).collect(),
-                endpoints: vec![SliceEndpoint { addresses: vec![ip], ready: true, pod: Some(pod.meta.name().clone()) }],
-            });
+                endpoints: vec![SliceEndpoint { address: ip, ready: true, pod: Some(pod.meta.name().clone()) }],
+            }));
             let front = NamespacedName::new(namespace.clone(), service.meta.name().clone());
             self.fronts.insert(front, behind.clone());
         }
         self.objects.insert(pod.meta.object.clone(), behind);
         objects.slices.extend(slices);
-        objects.pods.push(pod);
+        objects.pods.push(Arc::new(pod));
     }
 
     /// Names the objects behind what is only declared.
@@ -272,7 +287,7 @@ impl Origins {
 /// Text at a path of keys.
 pub(crate) fn text(value: &Value, pointer: &str) -> Option<ArcStr> {
     match value.pointer(pointer)? {
-        Value::String(text) if !text.is_empty() => Some(text.as_str().into()),
+        Value::String(text) if !text.is_empty() => Some(printable(text).into()),
         Value::Number(number) => Some(number.to_string().into()),
         _ => None,
     }
@@ -281,7 +296,7 @@ pub(crate) fn text(value: &Value, pointer: &str) -> Option<ArcStr> {
 /// Texts of an object, sorted by key.
 pub(crate) fn texts(value: Option<&Value>) -> Vec<(ArcStr, ArcStr)> {
     let of = |v: &Value| match v {
-        Value::String(text) => Some(ArcStr::from(text.as_str())),
+        Value::String(text) => Some(printable(text).into()),
         Value::Bool(b) => Some(b.to_string().into()),
         Value::Number(n) => Some(n.to_string().into()),
         _ => None,
@@ -290,7 +305,7 @@ pub(crate) fn texts(value: Option<&Value>) -> Vec<(ArcStr, ArcStr)> {
         .and_then(Value::as_object)
         .into_iter()
         .flatten()
-        .filter_map(|(k, v)| Some((k.as_str().into(), of(v)?)))
+        .filter_map(|(k, v)| Some((printable(k).into(), of(v)?)))
         .collect();
     out.sort();
     out

@@ -8,6 +8,7 @@ use crate::id::ObjectRef;
 use crate::mesh::declared::overlay::patch;
 use crate::mesh::declared::{Declaration, Declared, Plan, Settings, text, texts};
 use crate::mesh::options::IstioVersion;
+use crate::name::printable;
 
 pub(crate) fn istio(object: &ObjectRef, value: &Value) -> Settings {
     Settings {
@@ -107,7 +108,7 @@ fn gateways(declared: &mut Declared, object: &ObjectRef, value: &Value) {
     for key in ["additionalEgress", "additionalIngress"] {
         for (name, own) in all.and_then(|a| a.get(key)).and_then(Value::as_object).into_iter().flatten() {
             if !off(Some(own)) {
-                let field = format!(".spec.gateways.{key}.{name}");
+                let field = format!(".spec.gateways.{key}.{}", printable(name));
                 declared.gateways.push(gateway(object, own, name, (name, name), (&field, None)));
             }
         }

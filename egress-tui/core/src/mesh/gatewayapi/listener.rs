@@ -66,7 +66,7 @@ impl KubeGateway {
                 l.each(|l| {
                     let port = l.key("port", |p| p.port()).unwrap_or(0);
                     Listener {
-                        path: l.path().into(),
+                        path: l.path(),
                         name: l.key("name", |n| n.text()),
                         hostname: l.key("hostname", |h| h.string()).filter(|h| !h.is_empty()),
                         port,

@@ -13,7 +13,7 @@ use crate::mesh::object::{
 };
 
 /// The four kinds of routes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RouteKind {
     Http,
     Grpc,
@@ -113,7 +113,7 @@ impl KubeRoute {
 
 fn rule(kind: RouteKind, at: &At<'_>) -> Rule {
     let mut out = Rule {
-        path: at.path().into(),
+        path: at.path(),
         matches: Vec::new(),
         backends: at.key("backendRefs", |l| l.each(|b| backend(&b))),
         mirrors: Vec::new(),
@@ -187,7 +187,7 @@ fn backend(at: &At<'_>) -> Backend {
         port: at.key("port", |p| p.port()).filter(|p| *p > 0),
         weight: at.key("weight", |w| w.number()).unwrap_or(1) as u32,
         authority: set,
-        path: at.path().into(),
+        path: at.path(),
     }
 }
 
@@ -220,7 +220,7 @@ fn http_match(at: &At<'_>) -> Option<HttpMatch> {
         })
     })?;
     Some(HttpMatch {
-        path: at.path().into(),
+        path: at.path(),
         uri: Some(uri),
         method: at.key("method", |m| m.string()).map(StringMatch::Exact),
         headers: named(at, "headers")?,
@@ -250,7 +250,7 @@ fn grpc_match(at: &At<'_>) -> Option<HttpMatch> {
             (Some(s), Some(m), false) => StringMatch::Regex(format!("/{s}/{m}").into()),
         }))
     })?;
-    Some(HttpMatch { path: at.path().into(), uri, headers: named(at, "headers")?, ..HttpMatch::default() })
+    Some(HttpMatch { path: at.path(), uri, headers: named(at, "headers")?, ..HttpMatch::default() })
 }
 
 /// What a route is attached to.
@@ -276,7 +276,7 @@ pub(crate) fn translate(api: &Objects, parents: &[Parent], objects: &index::Obje
     let translation = Translation { api, parents, objects };
     let (mut out, mut keyed): (Vec<VirtualService>, Vec<Keyed>) = (Vec::new(), Vec::new());
     for route in &api.routes {
-        if api.outdated.iter().any(|(kind, _)| *kind == route.kind) {
+        if api.outdated.iter().any(|(_, kind, _)| *kind == route.kind) {
             continue;
         }
         match route.kind {

@@ -198,7 +198,7 @@ fn rule(at: &At<'_>, namespace: &str) -> PolicyRule {
         if alternatives.is_empty() { vec![base] } else { alternatives }
     };
     PolicyRule {
-        path: at.path().into(),
+        path: at.path(),
         operations: either(
             "to",
             "operation",
@@ -251,5 +251,5 @@ fn field(at: &At<'_>, yes: &str, no: &str) -> Option<Field> {
     let (path, values) = at.key(yes, |l| (l.path(), l.strings()));
     let (not_path, not_values) = at.key(no, |l| (l.path(), l.strings()));
     let path = if values.is_empty() { not_path } else { path };
-    (!values.is_empty() || !not_values.is_empty()).then(|| Field { path: path.into(), values, not_values })
+    (!values.is_empty() || !not_values.is_empty()).then(|| Field { path, values, not_values })
 }

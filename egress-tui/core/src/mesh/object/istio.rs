@@ -212,7 +212,7 @@ impl Gateway {
 
     fn server(at: &At<'_>, namespace: &str) -> Server {
         Server {
-            path: at.path().into(),
+            path: at.path(),
             port: at.key("port", |p| {
                 let number = p.key("number", |n| n.port());
                 if number.is_none() {
@@ -314,7 +314,7 @@ impl Policy {
                 .flatten()
                 .collect()
             }),
-            path: at.path().into(),
+            path: at.path(),
         })
     }
 }

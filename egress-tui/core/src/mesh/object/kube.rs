@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use arcstr::ArcStr;
 
+use crate::id::ObjectRef;
 use crate::mesh::object::Meta;
 use crate::mesh::object::read::{At, Labels};
 use crate::mesh::protocol::Protocol;
@@ -83,9 +84,10 @@ impl Service {
     }
 }
 
+/// One address of an endpoint.
 #[derive(Debug, Clone)]
 pub(crate) struct SliceEndpoint {
-    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) address: IpAddr,
     pub(crate) ready: bool,
     /// The pod that it is, if it is one.
     pub(crate) pod: Option<ArcStr>,
@@ -94,6 +96,9 @@ pub(crate) struct SliceEndpoint {
 /// An EndpointSlice, or one subset of an Endpoints object.
 #[derive(Debug, Clone)]
 pub(crate) struct EndpointSlice {
+    pub(crate) object: ObjectRef,
+    /// Of an Endpoints object, which Kubernetes mirrors into slices: where those are known, they count.
+    pub(crate) mirrored: bool,
     /// The Service's namespace and name.
     pub(crate) namespace: ArcStr,
     pub(crate) service: ArcStr,
@@ -105,16 +110,23 @@ impl EndpointSlice {
     pub(crate) fn read(meta: &Meta, at: &At<'_>) -> Option<Self> {
         let service = meta.label("kubernetes.io/service-name").filter(|s| !s.is_empty())?;
         Some(Self {
+            object: meta.object.clone(),
+            mirrored: false,
             namespace: meta.namespace().clone(),
             service: service.clone(),
             ports: at
                 .key("ports", |p| p.each(|p| (p.key("name", |n| n.text()), p.key("port", |n| n.port()).unwrap_or(0)))),
             endpoints: at.key("endpoints", |e| {
-                e.each(|e| SliceEndpoint {
-                    addresses: e.key("addresses", |a| a.strings()).iter().filter_map(|a| a.parse().ok()).collect(),
-                    ready: e.key("conditions", |c| c.key("ready", |r| r.bool())).unwrap_or(true),
-                    pod: target_pod(&e),
-                })
+                let mut out = Vec::new();
+                e.each(|e| {
+                    let ready = e.key("conditions", |c| c.key("ready", |r| r.bool())).unwrap_or(true);
+                    let pod = target_pod(&e);
+                    let addresses = e.key("addresses", |a| a.strings());
+                    let parsed = addresses.iter().filter_map(|a| a.parse().ok());
+                    out.extend(parsed.map(|address| SliceEndpoint { address, ready, pod: pod.clone() }));
+                });
+                out.shrink_to_fit();
+                out
             }),
         })
     }
@@ -125,16 +137,18 @@ impl EndpointSlice {
             s.each(|s| {
                 let list = |key: &str, ready: bool| {
                     s.key(key, |a| {
-                        a.each(|a| SliceEndpoint {
-                            addresses: a.key("ip", |i| i.text()).parse().into_iter().collect(),
-                            ready,
-                            pod: target_pod(&a),
-                        })
+                        let one = |a: At<'_>| {
+                            let address = a.key("ip", |i| i.text()).parse().ok()?;
+                            Some(SliceEndpoint { address, ready, pod: target_pod(&a) })
+                        };
+                        a.each(one).into_iter().flatten().collect::<Vec<_>>()
                     })
                 };
                 let mut endpoints = list("addresses", true);
                 endpoints.extend(list("notReadyAddresses", false));
                 Self {
+                    object: meta.object.clone(),
+                    mirrored: true,
                     namespace: meta.namespace().clone(),
                     service: meta.name().clone(),
                     ports: s.key("ports", |p| {
@@ -240,7 +254,7 @@ impl PodSpec {
         });
         at.key("spec", |s| {
             let container = |c: At<'_>, init: bool| ContainerSpec {
-                path: c.path().into(),
+                path: c.path(),
                 name: c.key("name", |n| n.text()),
                 image: c.key("image", |i| i.text()),
                 args: c.key("args", |a| a.strings()),

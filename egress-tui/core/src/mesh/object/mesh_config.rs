@@ -1,14 +1,12 @@
 //! MeshConfig: the `mesh` key of the ConfigMap `istio` (Istio: `pkg/config/mesh`).
 
-use std::cell::RefCell;
-
 use arcstr::ArcStr;
 use serde_json::Value;
 
 use crate::id::ObjectRef;
 use crate::manifest;
 use crate::mesh::declared::Settings;
-use crate::mesh::object::read::{At, Labels, Note, selects};
+use crate::mesh::object::read::{At, Labels, Note, Reading, selects};
 use crate::mesh::object::{OutboundPolicy, PolicyMode};
 use crate::mesh::options::Rules;
 
@@ -110,21 +108,21 @@ impl Default for MeshConfig {
 
 impl MeshConfig {
     /// From the ConfigMap; notes name fields as `.data.mesh.…`.
-    pub(crate) fn read(object: ObjectRef, config_map: &Value, notes: &RefCell<Vec<Note>>) -> Self {
+    pub(crate) fn read(object: ObjectRef, config_map: &Value, reading: &Reading) -> Self {
         let mut config =
             Self { root_namespace: object.name.namespace.clone(), object: Some(object), ..Self::default() };
         let Some(text) = config_map.pointer("/data/mesh").and_then(Value::as_str) else { return config };
         let parsed = manifest::parse("", text);
         for problem in &parsed.problems {
             let says = format!("line {} of the text: {}", problem.line, problem.says);
-            notes.borrow_mut().push(Note { field: ".data.mesh".into(), says });
+            reading.note(Note { field: ".data.mesh".into(), says });
         }
         let Some(raw) = parsed.objects.first() else { return config };
-        let inner = RefCell::new(Vec::new());
+        let inner = Reading::default();
         config.apply(&At::root(&raw.value, &inner));
-        let prefixed =
-            inner.into_inner().into_iter().map(|n| Note { field: format!(".data.mesh{}", n.field).into(), ..n });
-        notes.borrow_mut().extend(prefixed);
+        for note in inner.take_notes() {
+            reading.note(Note { field: format!(".data.mesh{}", note.field).into(), ..note });
+        }
         config
     }
 
@@ -137,7 +135,7 @@ impl MeshConfig {
             root_namespace: settings.root.clone(),
             ..Self::default()
         };
-        config.apply(&At::root(&settings.mesh, &RefCell::new(Vec::new())));
+        config.apply(&At::root(&settings.mesh, &Reading::default()));
         config
     }
 

@@ -121,7 +121,7 @@ fn patch(at: &At<'_>) -> Option<EnvoyPatch> {
         let version = m.key("proxy", |p| p.key("proxyVersion", |v| v.string()));
         let (sidecars, gateways) = (applies("SIDECAR_OUTBOUND"), applies("GATEWAY"));
         (sidecars || gateways).then(|| EnvoyPatch {
-            path: at.path().into(),
+            path: at.path(),
             sidecars,
             gateways,
             part: place,

@@ -4,7 +4,10 @@ use std::cell::RefCell;
 use std::fmt;
 
 use arcstr::ArcStr;
+use rustc_hash::FxHashSet;
 use serde_json::Value;
+
+use crate::name::printable;
 
 /// What is wrong with a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,26 +35,70 @@ impl fmt::Display for Path<'_> {
     }
 }
 
+/// What the fields of one reading share: what is wrong, and words that many objects use, kept once.
+#[derive(Default)]
+pub(crate) struct Reading {
+    notes: RefCell<Vec<Note>>,
+    words: RefCell<FxHashSet<ArcStr>>,
+}
+
+impl Reading {
+    /// What was noted since the last time.
+    pub(crate) fn take_notes(&self) -> Vec<Note> {
+        self.notes.take()
+    }
+
+    pub(crate) fn note(&self, note: Note) {
+        self.notes.borrow_mut().push(note);
+    }
+
+    /// The word, printable, shared with everybody who read it before. What is no name anywhere (control characters and the like)
+    /// is escaped here, where it enters, so that no chain can carry it on.
+    pub(crate) fn word(&self, text: &str) -> ArcStr {
+        if text.bytes().all(|b| (b' '..=b'~').contains(&b)) { self.share(text) } else { self.share(&printable(text)) }
+    }
+
+    /// The same for text of several lines.
+    fn passage(&self, text: &str) -> ArcStr {
+        if !text.contains(['\n', '\t']) {
+            return self.word(text);
+        }
+        let lines: Vec<String> =
+            text.split('\n').map(|l| l.split('\t').map(printable).collect::<Vec<_>>().join("\t")).collect();
+        lines.join("\n").into()
+    }
+
+    fn share(&self, text: &str) -> ArcStr {
+        let mut words = self.words.borrow_mut();
+        if let Some(known) = words.get(text) {
+            return known.clone();
+        }
+        let new = ArcStr::from(text);
+        words.insert(new.clone());
+        new
+    }
+}
+
 /// A field, present or not.
 #[derive(Clone, Copy)]
 pub(crate) struct At<'a> {
     value: Option<&'a Value>,
     path: Path<'a>,
-    notes: &'a RefCell<Vec<Note>>,
+    reading: &'a Reading,
 }
 
 impl<'a> At<'a> {
-    pub(crate) fn root(value: &'a Value, notes: &'a RefCell<Vec<Note>>) -> Self {
-        Self { value: Some(value), path: Path::Root, notes }
+    pub(crate) fn root(value: &'a Value, reading: &'a Reading) -> Self {
+        Self { value: Some(value), path: Path::Root, reading }
     }
 
     /// Says what is wrong with this field.
     pub(crate) fn note(&self, says: impl Into<String>) {
-        self.notes.borrow_mut().push(Note { field: self.path.to_string().into(), says: says.into() });
+        self.reading.note(Note { field: self.path(), says: says.into() });
     }
 
-    pub(crate) fn path(&self) -> String {
-        self.path.to_string()
+    pub(crate) fn path(&self) -> ArcStr {
+        self.reading.word(&self.path.to_string())
     }
 
     /// Runs `f` on a field of this object; absent parents have absent fields.
@@ -64,7 +111,7 @@ impl<'a> At<'a> {
                 None
             }
         };
-        f(At { value, path: Path::Key(&self.path, key), notes: self.notes })
+        f(At { value, path: Path::Key(&self.path, key), reading: self.reading })
     }
 
     pub(crate) fn is_present(&self) -> bool {
@@ -81,7 +128,7 @@ impl<'a> At<'a> {
                     f(At {
                         value: Some(v).filter(|v| !v.is_null()),
                         path: Path::Index(&self.path, n),
-                        notes: self.notes,
+                        reading: self.reading,
                     })
                 })
                 .collect(),
@@ -96,7 +143,7 @@ impl<'a> At<'a> {
     /// Runs `f` on one item of a list.
     pub(crate) fn item<T>(&self, place: usize, f: impl FnOnce(At<'_>) -> T) -> T {
         let value = self.value.and_then(|v| v.get(place)).filter(|v| !v.is_null());
-        f(At { value, path: Path::Index(&self.path, place), notes: self.notes })
+        f(At { value, path: Path::Index(&self.path, place), reading: self.reading })
     }
 
     /// Each field of an object, with its key.
@@ -110,7 +157,7 @@ impl<'a> At<'a> {
                         At {
                             value: Some(v).filter(|v| !v.is_null()),
                             path: Path::Key(&self.path, k),
-                            notes: self.notes,
+                            reading: self.reading,
                         },
                     )
                 })
@@ -125,7 +172,7 @@ impl<'a> At<'a> {
 
     pub(crate) fn string(&self) -> Option<ArcStr> {
         match self.value? {
-            Value::String(text) => Some(text.as_str().into()),
+            Value::String(text) => Some(self.reading.word(text)),
             Value::Number(number) => {
                 self.note("is a number; a string is expected");
                 Some(number.to_string().into())
@@ -138,6 +185,14 @@ impl<'a> At<'a> {
                 self.note("is not a string");
                 None
             }
+        }
+    }
+
+    /// A value of an annotation, which may have lines.
+    fn passage(&self) -> ArcStr {
+        match self.value {
+            Some(Value::String(text)) => self.reading.passage(text),
+            _ => self.text(),
         }
     }
 
@@ -188,14 +243,14 @@ impl<'a> At<'a> {
     /// A port number, or the name of a container's port.
     pub(crate) fn port_or_name(&self) -> Option<Result<u16, ArcStr>> {
         match self.value? {
-            Value::String(text) => Some(text.parse().map_err(|_| text.as_str().into())),
+            Value::String(text) => Some(text.parse().map_err(|_| self.reading.word(text))),
             _ => self.port().map(Ok),
         }
     }
 
     /// A map of strings, sorted by key.
     pub(crate) fn labels(&self) -> Labels {
-        let mut out: Vec<(ArcStr, ArcStr)> = self.fields(|k, v| (ArcStr::from(k), v.text()));
+        let mut out: Vec<(ArcStr, ArcStr)> = self.fields(|k, v| (self.reading.word(k), v.passage()));
         out.sort();
         out
     }

@@ -257,7 +257,7 @@ fn http_rule(at: &At<'_>, ns: &str) -> HttpRule {
     };
     let rewrite = at.key("rewrite", |r| r.key("authority", |a| a.string())).filter(|a| !a.is_empty());
     HttpRule {
-        at: RuleAt { object: None, path: at.path().into() },
+        at: RuleAt { object: None, path: at.path() },
         matches: at.key("match", |l| l.each(|m| http_match(&m, ns))),
         action,
         authority: rewrite.or_else(|| at.key("headers", |h| authority(&h))),
@@ -275,7 +275,7 @@ fn http_match(at: &At<'_>, ns: &str) -> HttpMatch {
     };
     let one = |key: &str| at.key(key, |v| StringMatch::read(&v));
     HttpMatch {
-        path: at.path().into(),
+        path: at.path(),
         uri: one("uri"),
         scheme: one("scheme"),
         method: one("method"),
@@ -293,10 +293,10 @@ fn http_match(at: &At<'_>, ns: &str) -> HttpMatch {
 
 fn l4_rule(at: &At<'_>, ns: &str) -> L4Rule {
     L4Rule {
-        at: RuleAt { object: None, path: at.path().into() },
+        at: RuleAt { object: None, path: at.path() },
         matches: at.key("match", |l| {
             l.each(|m| L4Match {
-                path: m.path().into(),
+                path: m.path(),
                 sni: m.key("sniHosts", |s| s.strings()),
                 subnets: m.key("destinationSubnets", |s| s.strings()),
                 port: m.key("port", |p| p.port()).filter(|p| *p > 0),
@@ -322,7 +322,7 @@ fn route(at: &At<'_>, ns: &str) -> Route {
             port: d.key("port", |p| p.key("number", |n| n.port())),
             weight,
             authority,
-            path: d.path().into(),
+            path: d.path(),
             denied: false,
         }
     })

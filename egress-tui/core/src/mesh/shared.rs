@@ -1,0 +1,92 @@
+//! What many proxies have alike: filter chains, routes and names are kept once for the whole mesh, however many proxies use them.
+
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arcstr::ArcStr;
+use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
+
+use crate::mesh::chain::{Chain, Chains};
+use crate::mesh::listener::{Bind, Listener};
+use crate::mesh::route::HttpRoute;
+use crate::mesh::visible::VsId;
+
+type Routes = Arc<[HttpRoute]>;
+type Listeners = SmallVec<[Arc<Listener>; 1]>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// By port and address: few differ from proxy to proxy.
+    listeners: Mutex<FxHashMap<(u16, Bind), Listeners>>,
+    chains: Mutex<FxHashSet<Arc<Chain>>>,
+    /// Of upstreams, by host and port.
+    own_routes: Mutex<FxHashMap<(ArcStr, u16), Routes>>,
+    /// Of VirtualServices: few differ from proxy to proxy.
+    routes: Mutex<FxHashMap<VsId, SmallVec<[Routes; 1]>>>,
+    names: Mutex<FxHashSet<ArcStr>>,
+}
+
+/// A poisoned lock only means that another thread panicked; what it guards is whole after every step.
+fn with<T, R>(lock: &Mutex<T>, f: impl FnOnce(&mut T) -> R) -> R {
+    f(&mut lock.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn once<T: Eq + Hash + Clone>(set: &mut FxHashSet<T>, value: T) -> T {
+    if let Some(known) = set.get(&value) {
+        return known.clone();
+    }
+    set.insert(value.clone());
+    value
+}
+
+impl Shared {
+    pub(crate) fn chains(&self, list: Vec<Chain>) -> Box<[Arc<Chain>]> {
+        with(&self.chains, |set| list.into_iter().map(|chain| once(set, Arc::new(chain))).collect())
+    }
+
+    pub(crate) fn listener(&self, port: u16, bind: Bind, of_pod: bool, chains: Vec<Chain>) -> Arc<Listener> {
+        let list = self.chains(chains);
+        // chains are kept once, so equal ones are the same ones
+        let same = |known: &Arc<Listener>| {
+            let theirs = &known.chains.list;
+            known.of_pod == of_pod
+                && theirs.len() == list.len()
+                && theirs.iter().zip(&list).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        let find = |known: &Listeners| known.iter().find(|k| same(k)).cloned();
+        if let Some(known) = with(&self.listeners, |map| map.get(&(port, bind)).and_then(find)) {
+            return known;
+        }
+        let new = Arc::new(Listener { bind, chains: Chains::new(list), of_pod });
+        with(&self.listeners, |map| map.entry((port, bind)).or_default().push(new.clone()));
+        new
+    }
+
+    pub(crate) fn own_route(&self, host: &ArcStr, port: u16, make: impl FnOnce() -> HttpRoute) -> Arc<[HttpRoute]> {
+        with(&self.own_routes, |map| map.entry((host.clone(), port)).or_insert_with(|| Arc::from([make()])).clone())
+    }
+
+    pub(crate) fn routes(&self, id: VsId, routes: Vec<HttpRoute>) -> Arc<[HttpRoute]> {
+        with(&self.routes, |map| {
+            let known = map.entry(id).or_default();
+            if let Some(same) = known.iter().find(|k| k[..] == routes[..]) {
+                return same.clone();
+            }
+            known.push(routes.into());
+            known[known.len() - 1].clone()
+        })
+    }
+
+    pub(crate) fn name(&self, text: &str) -> ArcStr {
+        with(&self.names, |set| {
+            if let Some(known) = set.get(text) {
+                return known.clone();
+            }
+            let new = ArcStr::from(text);
+            set.insert(new.clone());
+            new
+        })
+    }
+}
