@@ -20,6 +20,7 @@ use crate::mesh::object::{
 };
 use crate::mesh::options::{IstioVersion, MeshOptions, Rules};
 use crate::mesh::registry::{Registry, Sources};
+use crate::mesh::remark::{self, GatewayHosts, GatewayRules, Misspelt};
 use crate::mesh::visible::{DestinationRules, VirtualServices};
 
 /// See the module.
@@ -53,6 +54,9 @@ pub(crate) struct Index {
     pub(crate) origins: Origins,
     /// Objects that istiod does not read: outside of its discovery selectors, or of another revision; entries of these hosts.
     pub(crate) hidden: Vec<Hidden>,
+    pub(crate) gateway_hosts: GatewayHosts,
+    pub(crate) gateway_rules: GatewayRules,
+    pub(crate) misspelt: Option<Misspelt>,
 }
 
 /// A ServiceEntry that istiod does not read.
@@ -81,6 +85,7 @@ pub(crate) struct Objects {
     pub(crate) envoy_filters: Vec<EnvoyFilter>,
     pub(crate) authorization_policies: Vec<AuthorizationPolicy>,
     pub(crate) config: Option<MeshConfig>,
+    pub(crate) misspelt: Option<Misspelt>,
     pub(crate) gateway_api: gatewayapi::Objects,
     pub(crate) declared: Declared,
 }
@@ -215,6 +220,9 @@ impl Objects {
     fn read_one(&mut self, object: &ObjectRef, raw: &RawObject, notes: &RefCell<Vec<Note>>) {
         let api = raw.value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
         let at = At::root(&raw.value, notes);
+        if self.misspelt.is_none() {
+            self.misspelt = remark::misspelt(object, &raw.value);
+        }
         let meta = || Meta::read(object.clone(), &at);
         match (group(api), object.kind.as_str()) {
             ("networking.istio.io", "ServiceEntry") => self.entries.push(ServiceEntry::read(meta(), &at)),
@@ -335,6 +343,7 @@ impl Index {
         }
         let mut index = Self {
             version,
+            gateway_rules: remark::gateway_rules(&objects.virtual_services),
             virtual_services: VirtualServices::new(objects.virtual_services, &config),
             destination_rules: DestinationRules::new(objects.destination_rules, &config, &rules),
             rules,
@@ -342,6 +351,8 @@ impl Index {
             registry,
             sidecars,
             sidecars_of,
+            gateway_hosts: remark::gateway_hosts(&gateways),
+            misspelt: objects.misspelt,
             gateways,
             services: objects.services,
             services_of,
