@@ -383,6 +383,7 @@ impl Walk<'_> {
                     port: Some(wire.to.port()),
                     endpoints: Vec::new(),
                 });
+                out.because.extend(self.mesh.misspelt_policy());
                 out.because.push(step("outboundTrafficPolicy lets what is not registered pass"));
                 out
             }
@@ -479,7 +480,13 @@ impl Walk<'_> {
         let empty = matches!(&known.dial, Dial::Endpoints(list) if list.is_empty());
         if !upstream.kubernetes || upstream.external {
             if empty {
-                let mut out = broken(Reason::NoEndpoints, format!("{} has no endpoint for this proxy", upstream.host));
+                let says = match upstream.resolution {
+                    Resolution::Passthrough => {
+                        format!("{} has resolution NONE: a gateway has no address to dial for it", upstream.host)
+                    }
+                    _ => format!("{} has no endpoint for this proxy", upstream.host),
+                };
+                let mut out = broken(Reason::NoEndpoints, says);
                 let field = match (upstream.resolution, upstream.selector()) {
                     (Resolution::Passthrough, _) => ".spec.resolution",
                     (_, Some(_)) => ".spec.workloadSelector",
@@ -493,6 +500,7 @@ impl Walk<'_> {
             }
             let mut out = Expected::new(if known.external { Outcome::Direct } else { Outcome::InMesh });
             out.next = Some(next(known, wire));
+            out.because.extend(self.originates(known, wire, chooser.authority));
             return out;
         }
         let pods = self.mesh.gateway_pods(upstream);
@@ -535,6 +543,7 @@ impl Walk<'_> {
             };
             out.because.push(Step::new("tls", Mark::Ok, says).by(object.clone(), field.clone()));
         }
+        out.because.extend(self.unprotected(known, wire));
         if self.depth < HOPS {
             out.leg2 = self.second_leg(known, wire, chooser, pods).map(Box::new);
         }

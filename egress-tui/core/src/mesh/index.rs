@@ -21,6 +21,7 @@ use crate::mesh::object::{
 };
 use crate::mesh::options::{IstioVersion, MeshOptions, Rules};
 use crate::mesh::registry::{Registry, Sources};
+use crate::mesh::remark::{self, GatewayHosts, GatewayRules, Misspelt};
 use crate::mesh::shared::Shared;
 use crate::mesh::visible::{DestinationRules, VirtualServices};
 
@@ -57,6 +58,9 @@ pub(crate) struct Index {
     pub(crate) origins: Origins,
     /// Objects that istiod does not read: outside of its discovery selectors, or of another revision; entries of these hosts.
     pub(crate) hidden: Vec<Hidden>,
+    pub(crate) gateway_hosts: GatewayHosts,
+    pub(crate) gateway_rules: GatewayRules,
+    pub(crate) misspelt: Option<Arc<Misspelt>>,
 }
 
 /// A ServiceEntry that istiod does not read.
@@ -85,6 +89,7 @@ pub(crate) struct Objects {
     pub(crate) envoy_filters: Vec<Arc<EnvoyFilter>>,
     pub(crate) authorization_policies: Vec<Arc<AuthorizationPolicy>>,
     pub(crate) configs: Vec<Arc<MeshConfig>>,
+    pub(crate) misspelt: Vec<Arc<Misspelt>>,
     pub(crate) gateway_api: gatewayapi::Objects,
     pub(crate) declared: Declared,
 }
@@ -94,6 +99,7 @@ impl Objects {
     pub(crate) fn read_one(&mut self, object: &ObjectRef, raw: &RawObject, reading: &Reading) {
         let api = raw.value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
         let at = At::root(&raw.value, reading);
+        self.misspelt.extend(remark::misspelt(object, &raw.value).map(Arc::new));
         let meta = || Meta::read(object.clone(), &at);
         match (group(api), object.kind.as_str()) {
             ("networking.istio.io", "ServiceEntry") => self.entries.push(Arc::new(ServiceEntry::read(meta(), &at))),
@@ -142,6 +148,7 @@ impl Objects {
                 self.$list.retain(|o| o.meta.object != *object)
             };
         }
+        self.misspelt.retain(|m| m.object != *object);
         match (group, object.kind.as_str()) {
             ("networking.istio.io", "ServiceEntry") => forget!(entries),
             ("networking.istio.io", "WorkloadEntry") => forget!(workloads),
@@ -183,6 +190,7 @@ impl Objects {
         sort!(peer_authentications, envoy_filters, authorization_policies);
         self.slices.sort_by(|a, b| a.object.cmp(&b.object));
         self.configs.sort_by(|a, b| a.object.cmp(&b.object));
+        self.misspelt.sort_by(|a, b| a.object.cmp(&b.object));
         self.gateway_api.sort();
         self.declared.sort();
     }
@@ -266,6 +274,7 @@ impl Index {
         }
         let mut index = Self {
             version,
+            gateway_rules: remark::gateway_rules(&objects.virtual_services),
             virtual_services: VirtualServices::new(objects.virtual_services, &config),
             destination_rules: DestinationRules::new(objects.destination_rules, &config, &rules),
             rules,
@@ -273,6 +282,8 @@ impl Index {
             registry,
             sidecars,
             sidecars_of,
+            gateway_hosts: remark::gateway_hosts(&gateways),
+            misspelt: objects.misspelt.into_iter().next(),
             gateways,
             services: objects.services,
             services_of,

@@ -44,6 +44,7 @@ mod protocol;
 mod proxy;
 mod register;
 mod registry;
+mod remark;
 mod route;
 mod scope;
 mod shared;
