@@ -13,6 +13,7 @@ use crate::mesh::listener::{Bind, VIRTUAL_OUTBOUND};
 use crate::mesh::object::{PolicyMode, Resolution};
 use crate::mesh::proxy::Proxy;
 use crate::mesh::registry::UpstreamId;
+use crate::mesh::remark;
 use crate::mesh::route::{HttpRoute, Target, VirtualHost};
 use crate::mesh::{Certainty, Entry, Expected, Match, Mesh, Next, NextKind, Outcome, Owner, PodIndex};
 use crate::verdict::{Mark, Reason, Step};
@@ -500,7 +501,7 @@ impl Walk<'_> {
             }
             let mut out = Expected::new(if known.external { Outcome::Direct } else { Outcome::InMesh });
             out.next = Some(next(known, wire));
-            out.because.extend(self.originates(known, wire, chooser.authority));
+            out.because.extend(remark::originates(known, wire, chooser.authority));
             return out;
         }
         let pods = self.mesh.gateway_pods(upstream);

@@ -18,33 +18,33 @@ use crate::mesh::object::{Gateway, HttpAction, Semantics, VirtualService};
 use crate::name::printable;
 use crate::verdict::{Mark, Step};
 
-impl Walk<'_> {
-    /// TLS that begins here, and the server name that it begins with: without `tls.sni` that of the request (`auto_sni`), which is
-    /// also what the certificate is checked against (`auto_san_validation`; Istio: `applyUpstreamTLSSettings`).
-    pub(crate) fn originates(&self, known: &Known<'_>, wire: &Wire<'_>, authority: Option<&str>) -> Option<Step> {
-        let (object, field) = known.rule.clone()?;
-        let Wrap::Tls(sni) = &known.wrap else { return None };
-        let host = &known.upstream.host;
-        let (mark, says) = if !sni.is_empty() {
-            (Mark::Ok, format!("TLS originates with the server name {sni}"))
-        } else if !wire.http {
-            (Mark::Ok, "TLS originates without a server name".to_owned())
+/// TLS that begins here, and the server name that it begins with: without `tls.sni` that of the request (`auto_sni`), which is
+/// also what the certificate is checked against (`auto_san_validation`; Istio: `applyUpstreamTLSSettings`).
+pub(crate) fn originates(known: &Known<'_>, wire: &Wire<'_>, authority: Option<&str>) -> Option<Step> {
+    let (object, field) = known.rule.clone()?;
+    let Wrap::Tls(sni) = &known.wrap else { return None };
+    let host = &known.upstream.host;
+    let (mark, says) = if !sni.is_empty() {
+        (Mark::Ok, format!("TLS originates with the server name {sni}"))
+    } else if !wire.http {
+        (Mark::Ok, "TLS originates without a server name".to_owned())
+    } else {
+        let asked = authority.map_or_else(|| wire.authority().into_owned(), str::to_owned);
+        if host::subset(&asked.to_ascii_lowercase(), host) {
+            (Mark::Ok, format!("TLS originates with the server name {}", printable(&asked)))
         } else {
-            let asked = authority.map_or_else(|| wire.authority().into_owned(), str::to_owned);
-            if host::subset(&asked.to_ascii_lowercase(), host) {
-                (Mark::Ok, format!("TLS originates with the server name {}", printable(&asked)))
-            } else {
-                let asked = printable(&asked);
-                let says = format!(
-                    "TLS originates with the request's server name {asked}: {host} is asked for a name that is not its own, and its \
-                     certificate is checked against it (rewrite the authority, or set tls.sni)"
-                );
-                (Mark::Miss, says)
-            }
-        };
-        Some(Step::new("tls", mark, says).by(object, field))
-    }
+            let asked = printable(&asked);
+            let says = format!(
+                "TLS originates with the request's server name {asked}: {host} is asked for a name that is not its own, and its \
+                 certificate is checked against it (rewrite the authority, or set tls.sni)"
+            );
+            (Mark::Miss, says)
+        }
+    };
+    Some(Step::new("tls", mark, says).by(object, field))
+}
 
+impl Walk<'_> {
     /// STRICT mTLS is for the inbound listeners of sidecars. What a gateway's server accepts, its own `tls` says.
     pub(crate) fn unprotected(&self, known: &Known<'_>, wire: &Wire<'_>) -> Option<Step> {
         let Dial::Endpoints(endpoints) = &known.dial else { return None };

@@ -532,11 +532,6 @@ fn contradiction(q: &Question<'_>, upstream: Upstream<'_>) -> Compared {
             ),
             _ => Compared::Agrees,
         },
-        (
-            Outcome::Broken | Outcome::Blocked | Outcome::Answered,
-            Upstream::None | Upstream::Pooled(_) | Upstream::PooledGateway(_),
-        ) => Compared::Agrees,
-        (_, Upstream::PooledGateway(_)) => Compared::Pooled,
         (Outcome::ViaGateway | Outcome::ViaWaypoint, Upstream::To(to) | Upstream::Pooled(to)) => {
             let wanted = wanted.map_or_else(|| "the gateway".to_owned(), ToString::to_string);
             let unlike = if e.routed.is_some() { ", like one that does not have this rule" } else { "" };
@@ -552,8 +547,12 @@ fn contradiction(q: &Question<'_>, upstream: Upstream<'_>) -> Compared {
         (Outcome::Passthrough, Upstream::To(to)) if to != q.call.to => {
             mismatch(format!("it had to go on to {}, the proxy connected to {to}", q.call.to))
         }
-        (_, Upstream::To(_) | Upstream::Gateway(_)) => Compared::Agrees,
-        (_, Upstream::Pooled(_)) => Compared::Pooled,
+        (
+            Outcome::Broken | Outcome::Blocked | Outcome::Answered,
+            Upstream::None | Upstream::Pooled(_) | Upstream::PooledGateway(_),
+        )
+        | (_, Upstream::To(_) | Upstream::Gateway(_)) => Compared::Agrees,
+        (_, Upstream::Pooled(_) | Upstream::PooledGateway(_)) => Compared::Pooled,
         (_, Upstream::None) => {
             Compared::Unfinished("the proxy took it, and no socket of the proxy that carries it on was seen".to_owned())
         }
