@@ -32,7 +32,9 @@ fn objects() -> String {
         text.push_str("\n---\n");
     }
     let quoted = serde_json::to_string(&endless()).expect("a string");
-    text.replace("    app: web\n", &format!("    app: {quoted}\n    {quoted}: {quoted}\n"))
+    // a key of YAML has 1024 bytes at most
+    let key = serde_json::to_string(NASTY).expect("a string");
+    text.replace("    app: web\n", &format!("    app: {quoted}\n    {key}: {quoted}\n"))
         .replace("image: registry.example/web:1", &format!("image: {quoted}"))
         .replace(
             "direct-static-dwh-connection-through-egress-gateway",

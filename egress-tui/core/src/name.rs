@@ -119,6 +119,16 @@ impl NameEvidence {
     }
 }
 
+/// The same as [`printable`], cut after `most` characters: for names that have no such length where they are what they say.
+pub fn brief(text: &str, most: usize) -> String {
+    let mut out = printable(text);
+    if let Some((end, _)) = out.char_indices().nth(most) {
+        out.truncate(end);
+        out.push('…');
+    }
+    out
+}
+
 /// Bytes from outside, made printable: control characters, bidi and zero-width characters are escaped, the rest kept.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -47,6 +47,9 @@ const UNCLAIMED: u64 = PATIENCE + 400 * Nanos::MILLI;
 /// How long a socket that is over stays in the table, for events that overtook each other.
 const LINGER: u64 = 2 * Nanos::SECOND;
 
+/// Characters of a process's name that are kept: more than any kernel gives (`TASK_COMM_LEN` is 16, that of kernel threads 64).
+const LONGEST_COMM: usize = 64;
+
 /// Attributions (cgroups, processes, namespaces) that are remembered; beyond it the table starts anew.
 const LONGEST_MEMORY: usize = 131_072;
 
@@ -177,7 +180,7 @@ impl Ledger {
             Input::Process { tgid, comm, cgroup } => {
                 forget_if_full(&mut self.processes);
                 let place = cgroup.as_deref().and_then(place_of);
-                let comm = comm.map(|c| crate::name::printable(&c).into());
+                let comm = comm.map(|c| crate::name::brief(&c, LONGEST_COMM).into());
                 self.processes.insert(tgid, Process { comm, place });
             }
             Input::Lost { stage, total } => {

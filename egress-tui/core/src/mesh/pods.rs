@@ -12,6 +12,7 @@ use crate::mesh::object::kube::ContainerSpec;
 use crate::mesh::object::read::{Labels, label, selects};
 use crate::mesh::pod::{Container, ContainerRole, Pod, ProxyKind};
 use crate::mesh::registry::target_port;
+use crate::name::brief;
 
 /// What only this module's neighbours need of a pod.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ pub(crate) fn read(index: &Index, spec: &PodSpec) -> (Pod, PodRecord) {
         uid: spec.uid.clone(),
         ips: spec.ips.clone(),
         node: spec.node.clone(),
-        labels: spec.meta.labels.clone(),
+        labels: shown(&spec.meta.labels),
         annotations: spec.annotations.clone(),
         service_account: if spec.service_account.is_empty() { "default".into() } else { spec.service_account.clone() },
         workload: workload(spec),
@@ -191,6 +192,15 @@ fn enrolled(index: &Index, spec: &PodSpec) -> bool {
     }
     label(labels, "istio.io/rev").or_else(|| label(namespace, "istio.io/rev")).is_some()
         || spec.annotation("sidecar.istio.io/status").is_some()
+}
+
+/// Characters of a label's key or value: more than the API server admits (a prefix of 253, a name or value of 63).
+const LONGEST_LABEL: usize = 317;
+
+/// Labels as flows show them.
+fn shown(labels: &Labels) -> Labels {
+    let cut = |text: &ArcStr| if text.len() > LONGEST_LABEL { brief(text, LONGEST_LABEL).into() } else { text.clone() };
+    labels.iter().map(|(key, value)| (cut(key), cut(value))).collect()
 }
 
 fn container(spec: &PodSpec, c: &ContainerSpec) -> Container {

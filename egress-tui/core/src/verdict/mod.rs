@@ -1,5 +1,6 @@
 //! Verdicts and why: the words ([`taxonomy`], [`reason`]), the steps of a chain ([`step`]), and the decision ([`judge`]).
 
+mod compare;
 pub mod judge;
 pub mod reason;
 pub mod step;
