@@ -129,7 +129,7 @@ impl Mesh {
     fn service_at(&self, ip: IpAddr) -> Option<UpstreamId> {
         let object = self.in_cluster(ip, 0)?.object.filter(|o| o.kind == "Service")?;
         let host = host::service_host(&object.name.name, &object.name.namespace);
-        self.index.registry.named(&host).first().map(|(_, id)| *id)
+        self.index.registry.named(&host).first().copied()
     }
 }
 
