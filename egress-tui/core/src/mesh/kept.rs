@@ -131,21 +131,22 @@ impl Kept {
                 .then_with(|| place(&a.2).cmp(&place(&b.2)))
                 .then_with(|| a.2.value.to_string().cmp(&b.2.value.to_string()))
         });
-        let mut last: Option<(Identity, Value)> = None;
-        for (object, version, raw) in named {
-            let identity = (object, reading.word(group(&version)));
+        // the values are freed together at the end: in between that takes longer
+        let mut last: Option<(Identity, &Value)> = None;
+        for (object, version, raw) in &named {
+            let identity = (object.clone(), reading.word(group(version)));
             if let Some((known, value)) = &last
                 && *known == identity
             {
-                if *value != raw.value {
+                if **value != raw.value {
                     let twice = note("", "stands in the input more than once; another one counts");
-                    let problem = told(Some(identity.0.clone()), &raw, twice);
+                    let problem = told(Some(identity.0.clone()), raw, twice);
                     out.wrong.entry(identity).or_default().push(problem);
                 }
                 continue;
             }
-            out.add(&identity, &raw, &reading);
-            last = Some((identity, raw.value));
+            out.add(&identity, raw, &reading);
+            last = Some((identity, &raw.value));
         }
         out.objects.shrink();
         out.origins.shrink_to_fit();

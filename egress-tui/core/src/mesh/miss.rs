@@ -84,13 +84,6 @@ impl Mesh {
         list
     }
 
-    /// The gateway that a destination's host is, if it is one.
-    fn gateway_named(&self, host: &str) -> Option<NamespacedName> {
-        let mut named = self.index.registry.named(host).into_iter().map(|id| self.index.registry.get(id));
-        let upstream = named.find(|u| self.is_gateway_service(u))?;
-        Some(upstream.object.name.clone())
-    }
-
     /// Why a destination that is registered and visible was left to outboundTrafficPolicy.
     pub(crate) fn unrouted(&self, near: &Near<'_>) -> Option<Miss> {
         let registry = &self.index.registry;
@@ -293,8 +286,9 @@ impl Rules<'_> {
         }
     }
 
+    /// The gateway that a rule leads to, if it leads to one.
     fn gateway(&self, routes: &[Route]) -> Option<NamespacedName> {
-        routes.iter().find_map(|r| self.mesh.gateway_named(&r.host))
+        routes.iter().find_map(|r| self.mesh.roster.gateways.get(&r.host)).cloned()
     }
 
     fn failure(&self, reason: Reason, field: String, says: String) -> Failure {

@@ -30,7 +30,11 @@ pub(crate) struct Reach {
 }
 
 /// Endpoints of one slice share theirs.
-type Ports = Arc<[(ArcStr, u16)]>;
+type Ports = Arc<Box<[(ArcStr, u16)]>>;
+
+fn ports(list: impl Iterator<Item = (ArcStr, u16)>) -> Ports {
+    Arc::new(list.collect())
+}
 
 impl Reach {
     /// The ports behind an upstream's port: one, or none.
@@ -146,7 +150,7 @@ pub(crate) fn of_services(sources: &Sources<'_>) -> Endpoints {
                 labels: ReachLabels::None,
                 mtls: false,
                 ready: true,
-                ports: service.ports.iter().map(|p| (p.name.clone(), p.number)).collect(),
+                ports: ports(service.ports.iter().map(|p| (p.name.clone(), p.number))),
             }]
         } else {
             match slices_of.get(&(meta.namespace().as_str(), meta.name().as_str())) {
@@ -198,7 +202,7 @@ fn add(list: &mut Vec<Reach>, mut new: Reach, single: bool) {
         })
     };
     if !list.is_empty() && new.ports.iter().any(taken) {
-        let left: Ports = new.ports.iter().filter(|p| !taken(p)).cloned().collect();
+        let left = ports(new.ports.iter().filter(|p| !taken(p)).cloned());
         new.ports = left;
     }
     if !new.ports.is_empty() {
@@ -215,7 +219,7 @@ fn by_namespace(pods: &[Arc<PodSpec>]) -> FxHashMap<&str, Vec<&Arc<PodSpec>>> {
 }
 
 fn of_slice(slice: &EndpointSlice, pods: &FxHashMap<(&str, &str), &Arc<PodSpec>>) -> Vec<Reach> {
-    let ports: Ports = slice.ports.iter().cloned().collect();
+    let ports = ports(slice.ports.iter().cloned());
     let mut out = Vec::with_capacity(slice.endpoints.len());
     for endpoint in &slice.endpoints {
         let pod = match &endpoint.pod {
@@ -253,7 +257,7 @@ fn of_selector(service: &Service, pods: &[&Arc<PodSpec>]) -> Vec<Reach> {
             mtls: speaks_mtls(&pod.meta.labels),
             labels: ReachLabels::Pod(Arc::clone(pod)),
             ready: true,
-            ports: service.ports.iter().filter_map(|p| Some((p.name.clone(), target_port(pod, p)?))).collect(),
+            ports: ports(service.ports.iter().filter_map(|p| Some((p.name.clone(), target_port(pod, p)?)))),
         });
     }
     out
@@ -284,7 +288,7 @@ fn of_entry_host(
 ) -> Vec<Reach> {
     let mut out = Vec::new();
     let namespace = entry.meta.namespace().as_str();
-    let ports = || entry.ports.iter().map(|p| (p.name.clone(), p.target.unwrap_or(p.number))).collect();
+    let own = || ports(entry.ports.iter().map(|p| (p.name.clone(), p.target.unwrap_or(p.number))));
     if let Some(selector) = &entry.selector {
         for workload in workloads.get(namespace).into_iter().flatten() {
             let endpoint = &workload.endpoint;
@@ -300,7 +304,7 @@ fn of_entry_host(
                 mtls: speaks_mtls(&pod.meta.labels),
                 labels: ReachLabels::Pod(Arc::clone(pod)),
                 ready: true,
-                ports: ports(),
+                ports: own(),
             });
         }
     } else if entry.endpoints.is_empty() && entry.resolution.is_dns() {
@@ -309,7 +313,7 @@ fn of_entry_host(
             labels: ReachLabels::None,
             mtls: false,
             ready: true,
-            ports: ports(),
+            ports: own(),
         });
     } else {
         out.extend(entry.endpoints.iter().map(|e| of_endpoint(entry, e)));
@@ -330,7 +334,7 @@ fn of_endpoint(entry: &ServiceEntry, endpoint: &Endpoint) -> Reach {
         (name.clone(), port)
     };
     Reach {
-        ports: entry.ports.iter().map(port).collect(),
+        ports: ports(entry.ports.iter().map(port)),
         mtls: mode.map_or(endpoint.service_account, |m| m == "istio"),
         labels: ReachLabels::own(&endpoint.labels),
         ready: true,

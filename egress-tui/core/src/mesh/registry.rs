@@ -89,13 +89,11 @@ pub(crate) struct Upstream {
     pub(crate) address_index: u16,
     pub(crate) kubernetes: bool,
     pub(crate) created: i64,
-    /// What ties of age are broken by: the hostname, for Kubernetes the name.
-    pub(crate) sort_name: ArcStr,
     pub(crate) address: Address,
     /// All cluster addresses of a Service.
-    pub(crate) cluster_ips: Vec<IpAddr>,
+    pub(crate) cluster_ips: Box<[IpAddr]>,
     /// Allocated by istiod (`status.addresses`), with their places there.
-    pub(crate) allocated: Vec<(u16, IpAddr)>,
+    pub(crate) allocated: Box<[(u16, IpAddr)]>,
     pub(crate) ports: Vec<Port>,
     pub(crate) resolution: Resolution,
     pub(crate) external: bool,
@@ -103,7 +101,7 @@ pub(crate) struct Upstream {
     pub(crate) visibility: Visibility,
     pub(crate) external_name: Option<ArcStr>,
     /// ExternalName Services that stand for it: namespace and host.
-    pub(crate) aliases: Vec<(ArcStr, ArcStr)>,
+    pub(crate) aliases: Box<[(ArcStr, ArcStr)]>,
     /// Endpoints of its hostname in its namespace.
     reach: Arc<[Reach]>,
 }
@@ -329,13 +327,17 @@ impl Registry {
 /// Oldest first, then by name, then by namespace (`SortServicesByCreationTime`).
 fn in_order(upstreams: Vec<Upstream>) -> Vec<Upstream> {
     fn key(u: &Upstream) -> impl Ord + '_ {
-        (u.created, &u.sort_name, &u.namespace, !u.kubernetes, &u.object.name.name, u.host_index, u.address_index)
+        // of those that are as old the hostname decides, of Services the name
+        let name = if u.kubernetes { &u.object.name.name } else { &u.host };
+        (u.created, name, &u.namespace, !u.kubernetes, &u.object.name.name, u.host_index, u.address_index)
     }
     // upstreams are large: their order is found without moving them
     let mut order: Vec<u32> = (0..upstreams.len() as u32).collect();
     order.sort_by(|a, b| key(&upstreams[*a as usize]).cmp(&key(&upstreams[*b as usize])));
     let mut slots: Vec<Option<Upstream>> = upstreams.into_iter().map(Some).collect();
-    order.into_iter().filter_map(|n| slots[n as usize].take()).collect()
+    let mut out = Vec::with_capacity(slots.len());
+    out.extend(order.into_iter().filter_map(|n| slots[n as usize].take()));
+    out
 }
 
 fn of_service(service: &Arc<Service>, sources: &Sources<'_>) -> Upstream {
@@ -351,10 +353,9 @@ fn of_service(service: &Arc<Service>, sources: &Sources<'_>) -> Upstream {
         address_index: 0,
         kubernetes: true,
         created: meta.created,
-        sort_name: meta.name().clone(),
         address: service.cluster_ips.first().map_or(Address::Any, |ip| Address::Ip(*ip)),
-        cluster_ips: service.cluster_ips.clone(),
-        allocated: Vec::new(),
+        cluster_ips: service.cluster_ips.as_slice().into(),
+        allocated: Box::default(),
         ports: (0u16..)
             .zip(&service.ports)
             .map(|(index, p)| Port {
@@ -378,7 +379,7 @@ fn of_service(service: &Arc<Service>, sources: &Sources<'_>) -> Upstream {
         source: Source::Service(Arc::clone(service)),
         visibility: Visibility::new(declared.unwrap_or(&sources.config.service_export), meta.namespace()),
         external_name: alias.then(|| service.external_name.clone()),
-        aliases: Vec::new(),
+        aliases: Box::default(),
         reach: Arc::default(),
     }
 }
@@ -410,9 +411,9 @@ fn of_entry(entry: &Arc<ServiceEntry>, sources: &Sources<'_>, out: &mut Vec<Upst
     for (host_index, host) in (0u16..).zip(&entry.hosts) {
         let allocated = if auto {
             let places = (0u16..).zip(&entry.allocated).filter(|(_, (_, h))| h == host);
-            places.filter_map(|(n, (value, _))| value.parse().ok().map(|ip| (n, ip))).collect()
+            places.filter_map(|(n, (value, _))| value.parse().ok().map(|ip| (n, ip))).collect::<Box<[_]>>()
         } else {
-            Vec::new()
+            Box::default()
         };
         for (address_index, address) in &addresses {
             out.push(Upstream {
@@ -423,9 +424,8 @@ fn of_entry(entry: &Arc<ServiceEntry>, sources: &Sources<'_>, out: &mut Vec<Upst
                 address_index: *address_index,
                 kubernetes: false,
                 created: entry.meta.created,
-                sort_name: host.clone(),
                 address: *address,
-                cluster_ips: Vec::new(),
+                cluster_ips: Box::default(),
                 allocated: allocated.clone(),
                 ports: ports.clone(),
                 resolution: entry.resolution,
@@ -433,7 +433,7 @@ fn of_entry(entry: &Arc<ServiceEntry>, sources: &Sources<'_>, out: &mut Vec<Upst
                 source: Source::Entry(Arc::clone(entry)),
                 visibility: entry_visibility(entry, sources),
                 external_name: None,
-                aliases: Vec::new(),
+                aliases: Box::default(),
                 reach: Arc::default(),
             });
         }
@@ -494,7 +494,7 @@ fn resolve_aliases(upstreams: &mut [Upstream]) {
     }
     for upstream in upstreams {
         if let Some(list) = aliases.get(&upstream.host) {
-            upstream.aliases.clone_from(list);
+            upstream.aliases = list.as_slice().into();
         }
     }
 }

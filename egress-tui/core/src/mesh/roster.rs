@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
 
-use crate::id::ObjectRef;
+use crate::id::{NamespacedName, ObjectRef};
+use crate::mesh::host;
 use crate::mesh::index::Index;
 use crate::mesh::object::read::selects;
 use crate::mesh::pods::{self, PodRecord};
@@ -22,6 +23,8 @@ pub(crate) struct Roster {
     pub(crate) by_name: FxHashMap<(ArcStr, ArcStr), PodIndex>,
     /// Pods behind each Service that fronts gateways, in order of their names.
     pub(crate) fronts: FxHashMap<ObjectRef, Box<[PodIndex]>>,
+    /// Those Services by their hosts.
+    pub(crate) gateways: FxHashMap<ArcStr, NamespacedName>,
 }
 
 impl Roster {
@@ -51,6 +54,8 @@ impl Roster {
                 }
             }
         }
+        let host = |n: &NamespacedName| host::service_host(&n.name, &n.namespace);
+        out.gateways = fronts.keys().map(|service| (host(&service.name), service.name.clone())).collect();
         out.fronts = fronts.into_iter().map(|(service, pods)| (service, pods.into())).collect();
         out
     }
