@@ -20,13 +20,15 @@ const PROXY_PORT: &str = "127.0.0.1:15001";
 
 fn mesh() -> (Arc<Mesh>, MeshSource) {
     static MESH: std::sync::OnceLock<(Arc<Mesh>, MeshSource)> = std::sync::OnceLock::new();
-    let load = || {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("lab/dwh-static-tcp/mesh");
-        let (mesh, source) = egress_tui::source::files::load(&[folder], &MeshOptions::default()).unwrap();
-        assert!(source.skipped.is_empty(), "{:?}", source.skipped);
-        (mesh, source)
-    };
-    MESH.get_or_init(load).clone()
+    MESH.get_or_init(|| mesh_of("dwh-static-tcp")).clone()
+}
+
+/// The objects of a scenario of the lab.
+fn mesh_of(scenario: &str) -> (Arc<Mesh>, MeshSource) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("lab").join(scenario).join("mesh");
+    let (mesh, source) = egress_tui::source::files::load(&[folder], &MeshOptions::default()).unwrap();
+    assert!(source.skipped.is_empty(), "{:?}", source.skipped);
+    (mesh, source)
 }
 
 fn at(address: &str) -> SocketAddr {
@@ -36,6 +38,7 @@ fn at(address: &str) -> SocketAddr {
 /// A node whose kernel says what a test tells it to.
 struct Node {
     ledger: Ledger,
+    mesh: Arc<Mesh>,
     now: u64,
     cookie: u64,
 }
@@ -49,10 +52,13 @@ struct Who {
 
 impl Node {
     fn new() -> Self {
+        Self::of(mesh())
+    }
+
+    fn of((mesh, source): (Arc<Mesh>, MeshSource)) -> Self {
         let ledger = Ledger::new(Options { node: "worker-1".into(), each: true, ..Options::default() });
-        let mut node = Self { ledger, now: 1_000_000_000_000, cookie: 100 };
+        let mut node = Self { ledger, mesh: mesh.clone(), now: 1_000_000_000_000, cookie: 100 };
         node.tick(0);
-        let (mesh, source) = mesh();
         node.ledger.apply(Input::Mesh { at: Nanos(node.now), source, mesh });
         node
     }
@@ -65,7 +71,7 @@ impl Node {
     }
 
     fn who(&mut self, pod: &str, container: &str, comm: &str, uid: u32) -> Who {
-        let (mesh, _) = mesh();
+        let mesh = self.mesh.clone();
         let index =
             mesh.pods().find(|p| mesh.pod(*p).name.to_string() == pod).unwrap_or_else(|| panic!("no pod {pod}"));
         let found = mesh.pod(index);
@@ -163,6 +169,25 @@ impl Node {
     fn close(&mut self, cookie: SocketCookie, sent: u64, received: u64) {
         let counters = Counters { sent, received, rtt_micros: Some(90), retransmits: 0 };
         self.event(SocketEvent::Close { cookie, at: Nanos(self.now), counters });
+    }
+
+    /// A look-up, whose answer overtakes the socket that it came by.
+    fn resolve(&mut self, who: &Who, name: &str, ip: [u8; 4]) {
+        let resolver = SocketCookie(5);
+        let message = dns_answer(name, ip);
+        self.ledger.apply(Input::Dns { at: Nanos(self.now), cookie: resolver, message });
+        self.event(SocketEvent::Open {
+            cookie: resolver,
+            at: Nanos(self.now),
+            started: Nanos(self.now),
+            opener: who.opener,
+            transport: Transport::Udp,
+            dialled: at("10.96.0.10:53"),
+            remote: at("10.96.0.10:53"),
+            local: at(&format!("{}:50000", who.ip)),
+            wire: None,
+            rtt_micros: None,
+        });
     }
 
     /// Lets everything that waits decide.
@@ -417,21 +442,7 @@ fn captured_connections_from_before_are_joined_by_destination_or_not_at_all() {
 fn a_dns_answer_that_overtakes_its_socket_still_names_the_flow() {
     let mut node = Node::new();
     let app = node.app("cloud-platform/reporting-tds");
-    let resolver = SocketCookie(5);
-    let message = dns_answer("ledger.example.net", [203, 0, 113, 77]);
-    node.ledger.apply(Input::Dns { at: Nanos(node.now), cookie: resolver, message });
-    node.event(SocketEvent::Open {
-        cookie: resolver,
-        at: Nanos(node.now),
-        started: Nanos(node.now),
-        opener: app.opener,
-        transport: Transport::Udp,
-        dialled: at("10.96.0.10:53"),
-        remote: at("10.96.0.10:53"),
-        local: at(&format!("{}:50000", app.ip)),
-        wire: None,
-        rtt_micros: None,
-    });
+    node.resolve(&app, "ledger.example.net", [203, 0, 113, 77]);
     node.journey("cloud-platform/reporting-tds", 40_000, "203.0.113.77:1433", b"\x12\x01\x00\x2f\x00\x00\x01\x00");
     let world = node.world();
     let flow = world.flows.iter().find(|f| f.destination.port == 1433).unwrap();
@@ -554,4 +565,77 @@ fn the_same_inputs_give_the_same_world() {
         format!("{:?} {:?}", world.flows, world.each)
     };
     assert_eq!(run(), run());
+}
+
+const INVOICES: &str = "203.0.113.40:80";
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: invoices.example.net\r\n\r\n";
+
+/// One request of a pod: taken by its sidecar, and carried on to `gateway` with `bytes`.
+fn request(node: &mut Node, pod: &str, port: u16, (to, head): (&str, &[u8]), (gateway, bytes): (&str, &[u8])) {
+    let (app, envoy) = (node.app(pod), node.envoy(pod));
+    let source = format!("{}:{port}", app.ip);
+    let a = node.open(&app, port, to, (&source, PROXY_PORT));
+    node.accept(PROXY_PORT, &source);
+    node.say(a, head);
+    let up = format!("{}:{}", envoy.ip, port + 1);
+    let s = node.open(&envoy, port + 1, gateway, (&up, gateway));
+    node.accept(gateway, &up);
+    node.say(s, bytes);
+}
+
+#[test]
+fn what_two_proxies_wrap_in_tls_between_them_is_followed_through() {
+    let mut node = Node::of(mesh_of("tls-origination"));
+    let entrance = "10.244.0.21:8443";
+    request(&mut node, "shop/orders", 40_000, (INVOICES, REQUEST), (entrance, &hello("invoices.example.net", 1)));
+    let gateway = node.envoy("billing/billing-egress-6b8f4");
+    let g = node.open(&gateway, 40_002, "203.0.113.40:443", ("10.244.0.21:40002", "203.0.113.40:443"));
+    node.say(g, &hello("invoices.example.net", 2));
+    let world = node.world();
+    let flow = only(&world);
+    assert_eq!((flow.verdict(), flow.judgement.reason()), (Verdict::ViaGateway, Reason::RoutedViaGateway));
+    assert_eq!(flow.path.len(), 3, "{:?}", flow.path);
+}
+
+#[test]
+fn a_request_whose_host_comes_later_is_one_for_the_name_that_was_resolved() {
+    let mut node = Node::of(mesh_of("tls-origination"));
+    let app = node.app("shop/orders-split");
+    node.resolve(&app, "invoices.example.net", [203, 0, 113, 40]);
+    let entrance = "10.244.0.21:8443";
+    let head: &[u8] = b"GET / HTTP/1.1\r\n";
+    request(&mut node, "shop/orders-split", 40_000, (INVOICES, head), (entrance, &hello("invoices.example.net", 3)));
+    let world = node.world();
+    let flow = world.flows.iter().find(|f| f.destination.port == 80).unwrap();
+    assert_eq!((flow.verdict(), flow.judgement.reason()), (Verdict::ViaGateway, Reason::RoutedViaGateway));
+}
+
+#[test]
+fn a_gateway_that_tries_again_with_the_requests_name_is_no_rogue() {
+    let mut node = Node::of(mesh_of("tls-origination"));
+    let gateway = node.envoy("httpbin/httpbin-egress-7c9d5");
+    let g = node.open(&gateway, 40_002, "203.0.113.34:443", ("10.244.0.20:40002", "203.0.113.34:443"));
+    // the text's VirtualService does not rewrite the authority
+    node.say(g, &hello("legacy.example.com", 4));
+    let world = node.world();
+    assert_eq!(only(&world).verdict(), Verdict::GatewayLeg);
+
+    let other = node.open(&gateway, 40_003, "203.0.113.34:443", ("10.244.0.20:40003", "203.0.113.34:443"));
+    node.say(other, &hello("maps.example.com", 5));
+    let world = node.world();
+    assert!(world.flows.iter().any(|f| f.verdict() == Verdict::GatewayRogue), "no route has that name");
+}
+
+#[test]
+fn a_request_that_the_gateway_refuses_claims_nothing_that_the_gateway_opens_for_others() {
+    let mut node = Node::of(mesh_of("tls-origination"));
+    let maps: &[u8] = b"GET / HTTP/1.1\r\nHost: maps.example.com\r\n\r\n";
+    request(&mut node, "geo/maps", 40_000, ("203.0.113.30:80", maps), ("10.244.0.20:8080", maps));
+    let gateway = node.envoy("httpbin/httpbin-egress-7c9d5");
+    let g = node.open(&gateway, 40_002, "203.0.113.34:443", ("10.244.0.20:40002", "203.0.113.34:443"));
+    node.say(g, &hello("legacy.example.com", 6));
+    let world = node.world();
+    let flow = world.flows.iter().find(|f| f.source.pod.as_deref() == Some("maps")).unwrap();
+    assert_eq!((flow.verdict(), flow.judgement.reason()), (Verdict::Broken, Reason::GatewayHostMissing));
+    assert_eq!(flow.path.len(), 2, "{:?}", flow.path);
 }

@@ -88,6 +88,13 @@ fn every_key_that_is_not_bound_says_so_and_changes_nothing() {
     }
 }
 
+#[test]
+fn a_combination_is_called_what_it_is() {
+    let mut dashboard = dashboard();
+    dashboard.event(KeyEvent::new(KeyCode::Char('q'), KeyModifiers::ALT));
+    assert!(dashboard.ui.toast.as_ref().is_some_and(|t| t.text.starts_with("no action on Alt-q here")));
+}
+
 /// (place, key, place after it, effect)
 #[test]
 fn keys_lead_where_they_should() {

@@ -8,8 +8,10 @@ use crossterm::event::KeyCode;
 use egress_core::world::World;
 use egress_tests::screens::{Dashboard, styles, text};
 use egress_tests::worlds;
+use egress_tui::cmd::demo::STOPS;
 use egress_tui::tui::look::Theme;
 use egress_tui::tui::svg;
+use egress_tui::tui::tour::Tour;
 
 const SIZES: [(u16, u16); 3] = [(120, 35), (80, 24), (40, 12)];
 
@@ -47,6 +49,15 @@ fn flows() {
 fn flows_on_a_wide_screen() {
     let mut shown = screen(worlds::dwh_world(), (200, 50), Theme::Mono, false, "");
     insta::assert_snapshot!("flows-200x50", shown.text());
+}
+
+#[test]
+fn a_stop_of_the_demos_tour() {
+    for size in SIZES {
+        let mut shown = Dashboard::plain(worlds::dwh_world(), size);
+        shown.ui.tour = Tour::new(STOPS);
+        insta::assert_snapshot!(format!("tour-{}x{}", size.0, size.1), shown.text());
+    }
 }
 
 #[test]

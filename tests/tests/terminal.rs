@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
+use egress_tests::program;
 use egress_tests::terminal::Terminal;
+use egress_tui::cmd::demo::STOPS;
 use rustix::process::Signal;
 
 const RIG: &str = env!("CARGO_BIN_EXE_screen_rig");
@@ -66,6 +68,23 @@ fn a_signal_gives_the_terminal_back() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Every stop finds the row that it points at.
+#[test]
+fn the_demo_is_a_tour() -> Result<()> {
+    let start = format!("echo before; exec {} demo --speed 20", program::path().display());
+    let mut terminal = Terminal::start(&["sh", "-c", &start], &[])?;
+    for (nth, stop) in STOPS.iter().enumerate() {
+        terminal.shows(&format!("{}/{}  {}", nth + 1, STOPS.len(), stop.title))?;
+        if stop.explained {
+            terminal.shows("Flows ›")?;
+        }
+        terminal.send(" ")?;
+    }
+    terminal.shows("the tour is over")?;
+    terminal.send("q")?;
+    ended(&mut terminal, 0)
 }
 
 fn position(terminal: &Terminal, bytes: &str) -> Option<usize> {

@@ -360,6 +360,12 @@ impl Flow {
         match (gateway.and_then(|h| h.pod.as_ref()), self.class()) {
             (Some(pod), _) => pod.rsplit('/').next().unwrap_or(pod).to_owned(),
             (None, Class::Stopped) => "-".to_owned(),
+            (None, _) if self.judgement.verdict == Verdict::WrongGateway => "another gateway".to_owned(),
+            // the gateway's half is on another node, or a pooled connection of its proxy carried this one
+            (None, Class::Gateway) if self.expected.as_ref().is_some_and(|e| e.gateway.is_some()) => {
+                let gateway = self.expected.as_ref().and_then(|e| e.gateway.as_ref());
+                gateway.map_or_else(String::new, |g| g.name.to_string())
+            }
             _ => "direct".to_owned(),
         }
     }

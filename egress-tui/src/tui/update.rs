@@ -88,7 +88,10 @@ fn press(ui: &mut Ui, live: &Arc<World>, event: KeyEvent) -> Option<Effect> {
     let Some(action) = bound else {
         let name = match event.code {
             KeyCode::Modifier(_) | KeyCode::Null => return None,
-            code => Key::of(event).unwrap_or(Key::Plain(code)).name(false),
+            code => {
+                let alt = if event.modifiers.contains(KeyModifiers::ALT) { "Alt-" } else { "" };
+                format!("{alt}{}", Key::of(event).unwrap_or(Key::Plain(code)).name(false))
+            }
         };
         ui.say(format!("no action on {name} here · ? help"));
         return None;

@@ -28,6 +28,45 @@ fn carried_on(log: &Path) -> BTreeMap<String, Vec<String>> {
     found
 }
 
+/// A thousand healthy connections of each sort raise nothing.
+fn all_is_well(scenario: &str, verdict: &str) {
+    let Some(_turn) = lab::allowed() else { return };
+    let before = Leftovers::now();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("out.json");
+    let path = file.to_str().expect("a path");
+    let out = lab::run(&["--scenario", scenario, "--json", path, "--burst", "1000x8", "--seconds", "20"]);
+    assert_eq!(out.status.code(), Some(0), "{}", lab::talk(&out));
+    let snapshot = lab::snapshot(&file);
+    assert_eq!(snapshot["coverage"]["lost"]["total"], 0, "{}", snapshot["coverage"]);
+    let rows = snapshot["flows"].as_array().expect("flows");
+    let alarms: Vec<&Value> = rows
+        .iter()
+        .filter(|f| ["bypass", "unregistered", "unknown", "stopped"].iter().any(|c| f["class"] == *c))
+        .collect();
+    assert!(alarms.is_empty(), "{} of {}, the first: {:#}", alarms.len(), rows.len(), alarms[0]);
+    let asked = |f: &&Value| f["protocol"] == "tcp" && f["leg"] == "app-captured";
+    let well: Vec<&Value> = rows.iter().filter(asked).collect();
+    assert!(well.iter().all(|f| f["verdict"] == verdict), "{scenario}");
+    assert_eq!(well.len(), 1000, "{scenario}");
+    before.assert_nothing_new();
+}
+
+#[test]
+fn a_thousand_connections_through_a_gateway_raise_nothing() {
+    all_is_well("dwh-registry-only", "via-gateway");
+}
+
+#[test]
+fn a_thousand_registered_connections_raise_nothing() {
+    all_is_well("redis-registry-only", "registered-direct");
+}
+
+#[test]
+fn a_thousand_requests_over_pooled_connections_raise_nothing() {
+    all_is_well("tls-origination", "via-gateway");
+}
+
 #[test]
 fn bursts_with_warm_conntrack_are_joined_as_envoy_says() {
     let Some(_turn) = lab::allowed() else { return };

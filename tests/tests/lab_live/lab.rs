@@ -72,13 +72,24 @@ pub(crate) fn snapshot(file: &Path) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text:.200}"))
 }
 
-/// The scenario's entry of `--list -o json`.
-pub(crate) fn listed(scenario: &str) -> Value {
+/// Names of all scenarios, sorted.
+pub(crate) fn names() -> Vec<String> {
+    let mut names: Vec<String> = list().iter().map(|s| s["name"].as_str().expect("a name").to_owned()).collect();
+    names.sort();
+    names
+}
+
+fn list() -> Vec<Value> {
     let out = run(&["--list", "-o", "json"]);
     assert!(out.status.success(), "{}", talk(&out));
     let all: Value = serde_json::from_slice(&out.stdout).expect("JSON");
-    let found = all.as_array().expect("a list").iter().find(|s| s["name"] == scenario);
-    found.unwrap_or_else(|| panic!("{scenario} is not listed")).clone()
+    all.as_array().expect("a list").clone()
+}
+
+/// The scenario's entry of `--list -o json`.
+pub(crate) fn listed(scenario: &str) -> Value {
+    let found = list().into_iter().find(|s| s["name"] == scenario);
+    found.unwrap_or_else(|| panic!("{scenario} is not listed"))
 }
 
 /// What it said on standard error.
@@ -91,6 +102,6 @@ pub(crate) fn egress_tui() -> PathBuf {
     workspace().join("target/release/egress-tui")
 }
 
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace")
 }

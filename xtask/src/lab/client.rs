@@ -19,7 +19,7 @@ use crate::lab::scenario::{Play, Verb};
 
 /// How long a connect or an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between the two segments of a split ClientHello: long enough that they are not sent as one.
+/// Between the two segments of a split ClientHello or request: long enough that they are not sent as one.
 const SPLIT_GAP: Duration = Duration::from_millis(20);
 /// Bytes of a TDS pre-login packet: what a SQL client says first, in clear text.
 const TDS_PRELOGIN: &[u8] = &[
@@ -27,6 +27,8 @@ const TDS_PRELOGIN: &[u8] = &[
     0x00, 0x21, 0x00, 0x01, 0x03, 0x00, 0x22, 0x00, 0x04, 0x04, 0x00, 0x26, 0x00, 0x01, 0xff, 0x11, 0x00, 0x00, 0x00,
     0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
 ];
+/// What a Redis client says first.
+const REDIS_PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 /// A datagram of the size of a QUIC Initial, with its first byte and version.
 const QUIC_INITIAL: [u8; 1200] = {
     let mut datagram = [0; 1200];
@@ -131,21 +133,13 @@ impl Journey {
                 stream.flush()?;
                 finish(&stream.sock.stream)
             }
-            Verb::Http => {
+            Verb::Http | Verb::HttpSplit => {
                 let mut stream = self.connect()?;
                 self.request(&mut stream)?;
                 finish(&stream)
             }
-            Verb::Tcp => {
-                let mut stream = self.connect()?;
-                stream.write_all(TDS_PRELOGIN)?;
-                let mut echo = [0; TDS_PRELOGIN.len()];
-                stream.read_exact(&mut echo)?;
-                if echo != *TDS_PRELOGIN {
-                    bail!("not the echo");
-                }
-                finish(&stream)
-            }
+            Verb::Tcp => self.echo(TDS_PRELOGIN),
+            Verb::Redis => self.echo(REDIS_PING),
             Verb::Udp => {
                 let socket = UdpSocket::bind("0.0.0.0:0")?;
                 socket.connect(self.to)?;
@@ -162,9 +156,28 @@ impl Journey {
         Ok(stream)
     }
 
+    fn echo(&self, bytes: &[u8]) -> Result<()> {
+        let mut stream = self.connect()?;
+        stream.write_all(bytes)?;
+        let mut echo = vec![0; bytes.len()];
+        stream.read_exact(&mut echo)?;
+        if echo != bytes {
+            bail!("not the echo");
+        }
+        finish(&stream)
+    }
+
     fn request(&self, stream: &mut (impl std::io::Read + Write)) -> Result<()> {
         let host = self.name.clone().unwrap_or_else(|| self.to.to_string());
-        write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: lab\r\nAccept: */*\r\n\r\n")?;
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: lab\r\nAccept: */*\r\n\r\n");
+        // one segment, or what comes before the host in one of its own
+        let (first, rest) = request.split_at(if self.verb == Verb::HttpSplit { "GET / HTTP/1.1\r\n".len() } else { 0 });
+        if !first.is_empty() {
+            stream.write_all(first.as_bytes())?;
+            stream.flush()?;
+            thread::sleep(SPLIT_GAP);
+        }
+        stream.write_all(rest.as_bytes())?;
         stream.flush()?;
         let mut reply = Vec::new();
         let mut buffer = [0; 1024];
@@ -174,6 +187,10 @@ impl Journey {
                 bail!("answer ended after {} bytes: {:?}", reply.len(), String::from_utf8_lossy(&reply).lines().next());
             }
             reply.extend_from_slice(&buffer[..length]);
+            // a proxy that refuses keeps the connection
+            if reply.windows(4).any(|w| w == b"\r\n\r\n") && !reply.starts_with(b"HTTP/1.1 200") {
+                bail!("{}", String::from_utf8_lossy(&reply).lines().next().unwrap_or_default());
+            }
         }
         Ok(())
     }

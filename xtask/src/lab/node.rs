@@ -26,7 +26,7 @@ use crate::lab::objects::{Objects, PROXY_ID, Pod};
 use crate::lab::run::Run;
 use crate::lab::scenario::{Play, Scenario};
 use crate::lab::{cgroup, rules};
-use crate::tools::tool;
+use crate::tools::{find, tool};
 
 /// What the node is called among the sandboxes; no pod's key lacks the slash.
 const NODE: &str = "node";
@@ -69,6 +69,40 @@ pub(crate) struct Ready {
     pub(crate) count: u32,
     /// The client must not get its answer.
     pub(crate) fails: bool,
+    /// The pod's rules are taken away for this play.
+    pub(crate) early: Option<Rules>,
+}
+
+/// The rules of a running pod.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    network: String,
+    file: PathBuf,
+}
+
+impl Rules {
+    /// Nothing is redirected any more.
+    pub(crate) fn lift(&self) -> Result<()> {
+        self.restore("*nat\nCOMMIT\n")
+    }
+
+    /// As istio-init writes them.
+    pub(crate) fn write(&self) -> Result<()> {
+        self.restore(&fs::read_to_string(&self.file).with_context(|| format!("{}", self.file.display()))?)
+    }
+
+    fn restore(&self, table: &str) -> Result<()> {
+        let mut command = tool("nsenter");
+        let program = find("iptables-restore").context("no iptables-restore")?;
+        command.arg(format!("--net={}", self.network)).arg("--").arg(program);
+        let mut child = command.stdin(Stdio::piped()).spawn().context("nsenter")?;
+        child.stdin.take().context("no pipe")?.write_all(table.as_bytes())?;
+        let status = child.wait()?;
+        if !status.success() {
+            bail!("iptables-restore in {}: {status}", self.network);
+        }
+        Ok(())
+    }
 }
 
 impl Node {
@@ -117,6 +151,10 @@ impl Node {
         let names = scenario.names.keys().map(|n| dns(n)).collect::<Result<Vec<_>>>()?;
         let certificates = node.run.folder.join("outside-certs");
         authority.write(&certificates, names)?;
+        for host in scenario.outside.iter().filter(|h| !h.names.is_empty()) {
+            let names = host.names.iter().map(|n| dns(n)).collect::<Result<Vec<_>>>()?;
+            authority.write(&certificates.join(host.address.to_string()), names)?;
+        }
 
         node.wire(&machine, &services, resolver, scenario)?;
         node.serve(scenario, &services, resolver, &certificates)?;
@@ -331,7 +369,10 @@ impl Node {
         if !client.exists() {
             fs::hard_link(&self.binary, &client)?;
         }
-        let sandbox = self.sandbox(if found.host_network { NODE } else { pod })?.pid.to_string();
+        let sandbox = self.sandbox(if found.host_network { NODE } else { pod })?;
+        let network = format!("/proc/{}/ns/net", sandbox.pid);
+        let early = play.early.then(|| Rules { network, file: sandbox.rules() });
+        let sandbox = sandbox.pid.to_string();
         let cgroup = self.run.observed.join(cgroup::of_container(found, id));
         let mut command = vec![self.binary.display().to_string(), "inside".into(), "exec".into()];
         let options = [
@@ -347,7 +388,7 @@ impl Node {
         }
         command.extend(["--".to_owned(), client.display().to_string()]);
         command.extend(["inside".to_owned(), "client".to_owned(), serde_json::to_string(play)?]);
-        Ok(Ready { pod: pod.to_owned(), command, count: play.count, fails: play.fails })
+        Ok(Ready { pod: pod.to_owned(), command, count: play.count, fails: play.fails, early })
     }
 
     /// Copies every proxy's access log into the folder, as `NAMESPACE.POD.log`.
@@ -391,9 +432,13 @@ impl Sandbox {
         fs::write(self.folder.join("ip.batch"), ip)?;
         fs::write(self.folder.join("sysctl"), sysctl)?;
         if let Some(rules) = rules {
-            fs::write(self.folder.join("rules"), rules)?;
+            fs::write(self.rules(), rules)?;
         }
         Ok(())
+    }
+
+    fn rules(&self) -> PathBuf {
+        self.folder.join("rules")
     }
 
     fn expect(&mut self, word: &str) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -83,12 +83,10 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn run(self) -> Result<()> {
         let hosts: Vec<Host> = serde_json::from_slice(&std::fs::read(&self.hosts)?)?;
-        let chain = CertificateDer::pem_file_iter(self.certificates.join("cert-chain.pem"))?;
-        let chain = chain.collect::<Result<Vec<_>, _>>()?;
-        let key = PrivateKeyDer::from_pem_file(self.certificates.join("key.pem"))?;
-        let tls = Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?);
         let mut sinks = Vec::new();
         for host in &hosts {
+            let own = self.certificates.join(host.address.to_string());
+            let tls = Arc::new(certified(if own.is_dir() { &own } else { &self.certificates })?);
             for port in &host.tcp {
                 let listener =
                     TcpListener::bind((host.address, *port)).with_context(|| format!("{}:{port}", host.address))?;
@@ -118,6 +116,12 @@ impl World {
     }
 }
 
+fn certified(folder: &Path) -> Result<ServerConfig> {
+    let chain = CertificateDer::pem_file_iter(folder.join("cert-chain.pem"))?.collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem"))?;
+    Ok(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?)
+}
+
 fn serve(mut stream: TcpStream, tls: Arc<ServerConfig>) -> Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
@@ -132,8 +136,6 @@ fn serve(mut stream: TcpStream, tls: Arc<ServerConfig>) -> Result<()> {
             http(&mut stream)?;
             stream.conn.send_close_notify();
             stream.flush()?;
-            // until the client closes: whoever closes first keeps the port busy
-            let _ = stream.read(&mut [0; 64]);
         }
         b'A'..=b'Z' => http(&mut stream)?,
         _ => {
@@ -150,19 +152,23 @@ fn serve(mut stream: TcpStream, tls: Arc<ServerConfig>) -> Result<()> {
     Ok(())
 }
 
+/// Answers requests until the client closes: a proxy keeps its connection for the next one, and whoever closes first keeps the
+/// port busy.
 fn http(stream: &mut (impl std::io::Read + std::io::Write)) -> Result<()> {
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
-    while !request.windows(4).any(|w| w == b"\r\n\r\n") {
+    loop {
         let length = stream.read(&mut buffer)?;
         if length == 0 {
             return Ok(());
         }
         request.extend_from_slice(&buffer[..length]);
+        while let Some(end) = request.windows(4).position(|w| w == b"\r\n\r\n") {
+            request.drain(..end + 4);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n")?;
+            stream.flush()?;
+        }
     }
-    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")?;
-    stream.flush()?;
-    Ok(())
 }
 
 fn ready() -> Result<()> {

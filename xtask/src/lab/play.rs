@@ -9,6 +9,14 @@ use crate::lab::node::Ready;
 
 /// Runs one; an error if the client did not get what it should.
 pub(crate) fn play(ready: &Ready) -> Result<()> {
+    let Some(rules) = &ready.early else { return one(ready) };
+    rules.lift()?;
+    let played = one(ready);
+    rules.write()?;
+    played
+}
+
+fn one(ready: &Ready) -> Result<()> {
     let (program, arguments) = ready.command.split_first().context("an empty command")?;
     let out = Command::new(program).args(arguments).stdin(Stdio::null()).output()?;
     let talk = String::from_utf8_lossy(&out.stderr);

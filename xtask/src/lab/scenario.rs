@@ -45,6 +45,9 @@ pub(crate) struct Host {
     /// UDP ports that listen and say nothing.
     #[serde(default)]
     pub(crate) udp: Vec<u16>,
+    /// Names of its certificate; default: every name of the scenario.
+    #[serde(default)]
+    pub(crate) names: Vec<String>,
 }
 
 /// One pod, what it does, and what must be seen of it.
@@ -117,6 +120,9 @@ pub(crate) struct Play {
     /// The client must not get its answer.
     #[serde(default)]
     pub(crate) fails: bool,
+    /// Before istio-init, or the node's CNI plugin, has written the pod's rules: they are taken away for this play.
+    #[serde(default)]
+    pub(crate) early: bool,
 }
 
 /// What a client does.
@@ -129,8 +135,12 @@ pub(crate) enum Verb {
     TlsSplit,
     /// Bytes that are neither TLS nor HTTP (a TDS pre-login), echoed.
     Tcp,
+    /// A Redis PING, echoed.
+    Redis,
     /// One HTTP request.
     Http,
+    /// The same, its Host in the second segment.
+    HttpSplit,
     /// One datagram, not answered.
     Udp,
 }

@@ -72,7 +72,8 @@ impl Ledger {
         }
         let role = socket.role;
         if matches!(role, Role::App | Role::GatewayOther) && socket.transport == Transport::Tcp {
-            self.follow(key, true);
+            let closed = self.closed_gateway(key);
+            self.follow_to(key, true, closed.as_ref());
         }
         if role == Role::Gateway && self.sockets.get(&key).is_some_and(|s| self.taker(s).is_some()) {
             self.follow(key, true);
@@ -131,9 +132,14 @@ impl Ledger {
         if proxy && (socket.transport == Transport::Udp || self.mesh.is_control_plane(to.ip(), to.port())) {
             return self.infra(socket, "the gateway proxy's own control traffic");
         }
-        let host = name.host.as_ref().map(HostName::as_str);
         let leg = if proxy { Leg::Gateway } else { Leg::AppUncaptured };
-        let permitted = self.mesh.gateway_permits(pod, to, host).is_some();
+        // A proxy dials what it resolved; the server name that it then offers is that of the request, unless a rule rewrites it.
+        let resolved = self.names.of(&reader(socket), to.ip(), socket.started).into_iter();
+        let resolved = resolved.flat_map(|n| n.candidates).filter(|_| proxy);
+        let permits =
+            |host: &Option<HostName>| self.mesh.gateway_permits(pod, to, host.as_ref().map(HostName::as_str)).is_some();
+        let by = std::iter::once(name.host.clone()).chain(resolved.map(Some)).find(permits);
+        let permitted = by.is_some();
         let judgement = match self.mesh.in_cluster(to.ip(), to.port()) {
             Some(inside) if !permitted => {
                 let says = match &inside.object {
@@ -142,32 +148,52 @@ impl Ledger {
                 };
                 judge::plain(Verdict::InCluster, Reason::InCluster, inside.object.map(|o| (o, ".status")), says)
             }
-            _ => judge::gateway_socket(&self.mesh, pod, to, &name, proxy),
+            _ => {
+                let known_as = NameEvidence { host: by.unwrap_or_else(|| name.host.clone()), ..name.clone() };
+                judge::gateway_socket(&self.mesh, pod, to, &known_as, proxy)
+            }
         };
         Judged { leg, judgement, expected: None, name }
     }
 
-    fn application(&mut self, key: Key) -> Option<Judged> {
-        let socket = self.sockets.get(&key)?;
-        let pod = socket.whose.pod?;
-        let redirected = self.is_redirected(socket);
-        let captured = redirected && self.taker(socket).is_some();
-        let dns = self.names.of(&reader(socket), socket.dialled.ip(), socket.started);
-        let asked = Asked {
-            pod,
+    /// What is asked of the mesh about a socket of an application.
+    fn asked(&self, socket: &Socket) -> Option<Asked> {
+        let dns = self.names.of(&reader(socket), socket.dialled.ip(), socket.started).and_then(|n| n.host);
+        let sniffed = socket.first.sniffed.as_ref();
+        // A request has a Host that did not come with its first segment: the name that was resolved is the best guess.
+        let cut = sniffed.is_some_and(|s| s.cut);
+        Some(Asked {
+            pod: socket.whose.pod?,
             leg: CallLeg::Outbound,
             to: socket.dialled,
             transport: socket.transport,
-            bytes: socket.bytes(),
+            bytes: if cut && dns.is_none() { Bytes::Unknown } else { socket.bytes() },
             sni: socket.sni().cloned(),
-            host: socket.host().cloned(),
-            path: socket.first.sniffed.as_ref().and_then(|s| s.path.clone()),
-            dns: dns.as_ref().and_then(|n| n.host.clone()),
+            host: socket.host().or(dns.as_ref().filter(|_| cut)).cloned(),
+            path: sniffed.and_then(|s| s.path.clone()),
+            dns,
             container: socket.whose.container.clone(),
             uid: Some(socket.opener.uid),
             gid: Some(socket.opener.gid),
-            captured,
-        };
+            captured: self.is_redirected(socket) && self.taker(socket).is_some(),
+        })
+    }
+
+    /// The gateway that must not carry this HTTP request on: what it opens meanwhile belongs to other requests.
+    fn closed_gateway(&mut self, key: Key) -> Option<NamespacedName> {
+        let socket = self.sockets.get(&key).filter(|s| matches!(s.bytes(), Bytes::Http | Bytes::Http2))?;
+        let asked = self.asked(socket).filter(|a| a.captured)?;
+        let expected = self.expected.expect(&self.mesh, &asked);
+        let leg = expected.leg2.as_deref()?;
+        let stops = matches!(leg.outcome, Outcome::Broken | Outcome::Blocked | Outcome::Answered);
+        (stops && leg.alternative_outcomes.is_empty()).then(|| expected.gateway.clone()).flatten()
+    }
+
+    fn application(&mut self, key: Key) -> Option<Judged> {
+        let socket = self.sockets.get(&key)?;
+        let redirected = self.is_redirected(socket);
+        let asked = self.asked(socket)?;
+        let captured = asked.captured;
         let expected = self.expected.expect(&self.mesh, &asked);
         let socket = self.sockets.get(&key)?;
         let name = self.name_of(socket, Some(&expected));
@@ -279,7 +305,7 @@ impl Ledger {
         self.journey(key).iter().skip(1).find_map(|(hop, _)| self.gateway_at(hop.next_hop()))
     }
 
-    fn gateway_at(&self, to: SocketAddr) -> Option<NamespacedName> {
+    pub(super) fn gateway_at(&self, to: SocketAddr) -> Option<NamespacedName> {
         let pod = self.mesh.pod_by_ip(to.ip())?;
         let proxy = self.mesh.pod(pod).proxy;
         let gateway = matches!(proxy, ProxyKind::Gateway | ProxyKind::Waypoint);

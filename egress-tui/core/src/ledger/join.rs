@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
 
-use crate::id::Nanos;
+use crate::id::{NamespacedName, Nanos};
 use crate::mesh::Bytes;
 use crate::world::{Hop, Joint};
 
@@ -110,9 +110,14 @@ impl Ledger {
         to.ip().is_loopback() || socket.whose.pod.is_some_and(|p| self.mesh.pod(p).ips.contains(&to.ip()))
     }
 
-    /// The upstream socket that has the same first bytes.
-    fn next_by_bytes(&self, socket: &Socket, taker: &Taker) -> Option<Key> {
-        let print = socket.first.fingerprint?;
+    /// The upstream socket that has the same first bytes, or those that the application sent: a way between two proxies may be
+    /// wrapped in TLS.
+    fn next_by_bytes(&self, socket: &Socket, origin: &Socket, taker: &Taker) -> Option<Key> {
+        let same = |print: Option<u64>| self.next_by_print(socket, print?, taker);
+        same(socket.first.fingerprint).or_else(|| same(origin.first.fingerprint))
+    }
+
+    fn next_by_print(&self, socket: &Socket, print: u64, taker: &Taker) -> Option<Key> {
         let keys = self.upstreams.get(&taker.pod_uid)?.by_print.get(&print)?;
         let fits = |key: &&Key| {
             self.sockets.get(key).is_some_and(|u| {
@@ -125,7 +130,9 @@ impl Ledger {
     }
 
     /// The first unclaimed upstream socket of that proxy after the accept whose bytes do not contradict.
-    fn next_by_window(&self, socket: &Socket, taker: &Taker) -> Option<Key> {
+    fn next_by_window(&self, socket: &Socket, origin: &Socket, taker: &Taker) -> Option<Key> {
+        // What is inside of a proxy's TLS is what the application said.
+        let said = if socket.bytes() == Bytes::Tls && origin.bytes() != Bytes::Tls { origin } else { socket };
         let at = taker.at?;
         let free = &self.upstreams.get(&taker.pod_uid)?.free;
         if socket.started == Nanos::BEFORE {
@@ -136,14 +143,14 @@ impl Ledger {
         }
         let from = Nanos(at.0.saturating_sub(SLACK));
         let until = socket.closed.map_or(u64::MAX, |c| c.0.saturating_add(SLACK));
-        let http = matches!(socket.bytes(), Bytes::Http | Bytes::Http2);
+        let http = matches!(said.bytes(), Bytes::Http | Bytes::Http2);
         free.range((from, Key { cookie: crate::id::SocketCookie(0), peer: None })..)
             .take_while(|(started, _)| started.0 <= until)
             .filter_map(|(_, key)| self.sockets.get(key))
-            .filter(|u| u.key != socket.key && (http || !u.first.contradicts(&socket.first)))
+            .filter(|u| u.key != socket.key && (http || !u.first.contradicts(&said.first)))
             // Bytes that are known on both sides and differ belong to somebody else, unless a proxy rewrites them.
-            .find(|u| match (socket.first.fingerprint, u.first.fingerprint) {
-                (Some(a), Some(b)) => a == b || http || socket.bytes() != Bytes::Tls,
+            .find(|u| match (said.first.fingerprint, u.first.fingerprint) {
+                (Some(a), Some(b)) => a == b || http || said.bytes() != Bytes::Tls,
                 _ => true,
             })
             .map(|u| u.key)
@@ -151,6 +158,11 @@ impl Ledger {
 
     /// Follows a socket as far as it was carried on. With `guess`, also by time.
     pub(super) fn follow(&mut self, key: Key, guess: bool) {
+        self.follow_to(key, guess, None);
+    }
+
+    /// The same; a guess ends at the gateway `closed`, which carries this one nowhere.
+    pub(super) fn follow_to(&mut self, key: Key, guess: bool, closed: Option<&NamespacedName>) {
         let mut at = key;
         for _ in 0..MOST_HOPS {
             let Some(socket) = self.sockets.get(&at) else { return };
@@ -160,15 +172,17 @@ impl Ledger {
             }
             let Some(taker) = self.taker(socket) else { return };
             let mirrored = taker.at.is_some();
-            let bytes = self.next_by_bytes(socket, &taker);
-            let found = match (bytes, guess) {
+            let origin = self.sockets.get(&key).unwrap_or(socket);
+            let bytes = self.next_by_bytes(socket, origin, &taker);
+            let ends_here = closed.is_some() && self.gateway_at(socket.next_hop()).as_ref() == closed;
+            let found = match (bytes, guess && !ends_here) {
                 (Some(next), _) => Some((next, if mirrored { Joint::TupleAndBytes } else { Joint::Bytes })),
-                (None, true) => self.next_by_window(socket, &taker).map(|next| (next, Joint::TupleAndWindow)),
+                (None, true) => self.next_by_window(socket, origin, &taker).map(|next| (next, Joint::TupleAndWindow)),
                 (None, false) => None,
             };
             let pod = taker.pod_uid;
             let Some((next, joint)) = found else {
-                if guess {
+                if guess && !ends_here {
                     self.upstreams.entry(pod).or_default().waiting.insert(key);
                 }
                 return;

@@ -177,6 +177,12 @@ impl Mesh {
             let step = Step::new(claim, Mark::Miss, miss.says.clone()).by(miss.object.clone(), miss.field.clone());
             out.because.insert(place, step);
         }
+        if out.outcome == Outcome::Direct && call.leg == CallLeg::Outbound && out.routed.is_none() {
+            let idle = out.entry.as_ref().filter(|_| misses.iter().all(|m| m.gateway.is_none()));
+            if let Some(step) = idle.and_then(|e| self.idle_gateway(&e.host)) {
+                out.because.insert(place, step);
+            }
+        }
         out.misses = misses;
         mark_loop(out);
         self.taint(out, proxy, call.to.port());

@@ -2,6 +2,7 @@
 //! (Istio: `networking/core/cluster*.go`, `xds/endpoints`).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use arcstr::ArcStr;
 
@@ -10,7 +11,7 @@ use crate::id::ObjectRef;
 use crate::mesh::chain::Cluster;
 use crate::mesh::host;
 use crate::mesh::index::Index;
-use crate::mesh::object::policy::PeerMode;
+use crate::mesh::object::policy::{PeerAuthentication, PeerMode};
 use crate::mesh::object::read::selects;
 use crate::mesh::object::{Policy, Resolution, Subset, TlsSettings, TlsSettingsMode};
 use crate::mesh::protocol::Protocol;
@@ -227,13 +228,19 @@ fn wrap(
 impl Index {
     /// mTLS mode of a namespace, else of the mesh (`GetNamespaceMutualTLSMode`).
     pub(crate) fn peer_mode(&self, namespace: &str) -> PeerMode {
+        self.peer_policy(namespace).0
+    }
+
+    /// The same, with the object that says so.
+    pub(crate) fn peer_policy(&self, namespace: &str) -> (PeerMode, Option<&Arc<PeerAuthentication>>) {
         let of = |ns: &str| {
             let all = self.peer_authentications.iter().filter(|p| p.selects_all && p.meta.namespace() == ns);
-            all.min_by_key(|p| p.meta.age()).map_or(PeerMode::Unset, |p| p.mode)
+            let oldest = all.min_by_key(|p| p.meta.age());
+            (oldest.map_or(PeerMode::Unset, |p| p.mode), oldest)
         };
         match of(namespace) {
-            PeerMode::Unset => of(&self.config.root_namespace),
-            mode => mode,
+            (PeerMode::Unset, _) => of(&self.config.root_namespace),
+            found => found,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::mesh::listener::{Bind, VIRTUAL_OUTBOUND};
 use crate::mesh::object::{PolicyMode, Resolution};
 use crate::mesh::proxy::Proxy;
 use crate::mesh::registry::{Port, UpstreamId};
+use crate::mesh::remark;
 use crate::mesh::route::{HttpRoute, Target, VirtualHost};
 use crate::mesh::{Certainty, Entry, Expected, Match, Mesh, Next, NextKind, Outcome, Owner, PodIndex};
 use crate::verdict::{Mark, Reason, Step};
@@ -375,6 +376,7 @@ impl Walk<'_> {
                 let mut out = Expected::new(Outcome::Passthrough);
                 out.cluster = Some("PassthroughCluster".into());
                 out.next = Some(Next { kind: NextKind::Original, host: None, port: Some(wire.to.port()) });
+                out.because.extend(self.mesh.misspelt_policy());
                 out.because.push(step("outboundTrafficPolicy lets what is not registered pass"));
                 out
             }
@@ -471,7 +473,13 @@ impl Walk<'_> {
         let empty = matches!(&known.dial, Dial::Endpoints(list) if list.is_empty());
         if !upstream.kubernetes || upstream.external {
             if empty {
-                let mut out = broken(Reason::NoEndpoints, format!("{} has no endpoint for this proxy", upstream.host));
+                let says = match upstream.resolution {
+                    Resolution::Passthrough => {
+                        format!("{} has resolution NONE: a gateway has no address to dial for it", upstream.host)
+                    }
+                    _ => format!("{} has no endpoint for this proxy", upstream.host),
+                };
+                let mut out = broken(Reason::NoEndpoints, says);
                 let field = match (upstream.resolution, upstream.selector()) {
                     (Resolution::Passthrough, _) => ".spec.resolution",
                     (_, Some(_)) => ".spec.workloadSelector",
@@ -485,6 +493,7 @@ impl Walk<'_> {
             }
             let mut out = Expected::new(if known.external { Outcome::Direct } else { Outcome::InMesh });
             out.next = Some(next(known, wire));
+            out.because.extend(remark::originates(known, wire, chooser.authority));
             return out;
         }
         let pods = self.mesh.gateway_pods(upstream);
@@ -527,6 +536,7 @@ impl Walk<'_> {
             };
             out.because.push(Step::new("tls", Mark::Ok, says).by(object.clone(), field.clone()));
         }
+        out.because.extend(self.unprotected(known, wire));
         if self.depth < HOPS {
             out.leg2 = self.second_leg(known, wire, chooser, pods).map(Box::new);
         }

@@ -22,6 +22,7 @@ use crate::mesh::object::{
 use crate::mesh::options::{IstioVersion, MeshOptions, Rules};
 use crate::mesh::reach::{self, Endpoints};
 use crate::mesh::registry::{Registry, Sources};
+use crate::mesh::remark::{self, GatewayHosts, GatewayRules, Misspelt};
 use crate::mesh::shared::Shared;
 use crate::mesh::visible::{DestinationRules, VirtualServices};
 
@@ -64,6 +65,9 @@ pub(crate) struct Index {
     pub(crate) origins: Origins,
     /// Objects that istiod does not read: outside of its discovery selectors, or of another revision; entries of these hosts.
     pub(crate) hidden: Vec<Hidden>,
+    pub(crate) gateway_hosts: GatewayHosts,
+    pub(crate) gateway_rules: Arc<GatewayRules>,
+    pub(crate) misspelt: Option<Arc<Misspelt>>,
 }
 
 /// Objects that an index was made of, as far as parts of it can serve the index after an edit.
@@ -144,6 +148,7 @@ pub(crate) struct Objects {
     pub(crate) envoy_filters: Vec<Arc<EnvoyFilter>>,
     pub(crate) authorization_policies: Vec<Arc<AuthorizationPolicy>>,
     pub(crate) configs: Vec<Arc<MeshConfig>>,
+    pub(crate) misspelt: Vec<Arc<Misspelt>>,
     pub(crate) gateway_api: gatewayapi::Objects,
     pub(crate) declared: Declared,
 }
@@ -153,6 +158,7 @@ impl Objects {
     pub(crate) fn read_one(&mut self, object: &ObjectRef, raw: &RawObject, reading: &Reading) {
         let api = raw.value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
         let at = At::root(&raw.value, reading);
+        self.misspelt.extend(remark::misspelt(object, &raw.value).map(Arc::new));
         let meta = || Meta::read(object.clone(), &at);
         match (group(api), object.kind.as_str()) {
             ("networking.istio.io", "ServiceEntry") => self.entries.push(Arc::new(ServiceEntry::read(meta(), &at))),
@@ -201,6 +207,7 @@ impl Objects {
                 self.$list.retain(|o| o.meta.object != *object)
             };
         }
+        self.misspelt.retain(|m| m.object != *object);
         match (group, object.kind.as_str()) {
             ("networking.istio.io", "ServiceEntry") => forget!(entries),
             ("networking.istio.io", "WorkloadEntry") => forget!(workloads),
@@ -242,6 +249,7 @@ impl Objects {
         sort!(peer_authentications, envoy_filters, authorization_policies);
         self.slices.sort_by(|a, b| a.object.cmp(&b.object));
         self.configs.sort_by(|a, b| a.object.cmp(&b.object));
+        self.misspelt.sort_by(|a, b| a.object.cmp(&b.object));
         self.gateway_api.sort();
         self.declared.sort();
     }
@@ -313,6 +321,10 @@ impl Index {
             || Arc::new(VirtualServices::new(objects.virtual_services.clone(), &config)),
             |b| Arc::clone(&b.virtual_services),
         );
+        let gateway_rules = kept(unchanged.virtual_services).map_or_else(
+            || Arc::new(remark::gateway_rules(&objects.virtual_services)),
+            |b| Arc::clone(&b.gateway_rules),
+        );
         let destination_rules = kept(unchanged.destination_rules).map_or_else(
             || Arc::new(DestinationRules::new(objects.destination_rules.clone(), &config, &rules)),
             |b| Arc::clone(&b.destination_rules),
@@ -339,6 +351,7 @@ impl Index {
         }
         let mut index = Self {
             version,
+            gateway_rules,
             virtual_services,
             destination_rules,
             registry,
@@ -358,6 +371,8 @@ impl Index {
             config,
             sidecars,
             sidecars_of,
+            gateway_hosts: remark::gateway_hosts(&gateways),
+            misspelt: objects.misspelt.into_iter().next(),
             gateways,
             services: objects.services,
             services_of,

@@ -45,6 +45,7 @@ mod proxy;
 mod reach;
 mod register;
 mod registry;
+mod remark;
 mod roster;
 mod route;
 mod scope;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::mesh::chain::{Action, Cluster, Picked};
-use crate::mesh::cluster::{self, Dial};
+use crate::mesh::cluster::{self, Dial, Wrap};
 use crate::mesh::host;
 use crate::mesh::proxy::Proxy;
 use crate::mesh::route::Target;
@@ -17,17 +17,24 @@ impl Mesh {
         let proxy = self.proxy(pod)?;
         let merged = self.merged_gateway(proxy, pod)?;
         let chains = merged.listeners.iter().flat_map(|l| &l.chains.list).filter_map(|c| match &c.action {
-            Action::Tcp(clusters) => Some((clusters.as_slice(), c.origin.rule)),
+            Action::Tcp(clusters) => Some((clusters.as_slice(), c.origin.rule, false)),
             Action::Routes | Action::OwnRoutes(_) | Action::GatewayRoutes(_) => None,
         });
-        let routes =
-            merged.tables.iter().flat_map(|t| &t.hosts).flat_map(|h| h.routes.iter()).filter_map(|r| match &r.target {
-                Target::Clusters(clusters) => Some((clusters.as_slice(), r.rule)),
-                Target::Answer(_) | Target::Redirect(_) | Target::Nothing => None,
-            });
-        for (clusters, rule) in chains.chain(routes) {
+        let hosts = merged.tables.iter().flat_map(|t| {
+            let asked = name.and_then(|n| t.find(&n.to_ascii_lowercase()));
+            t.hosts.iter().map(move |h| (h, asked.is_some_and(|a| std::ptr::eq(a, h))))
+        });
+        let routes = hosts.flat_map(|(h, asked)| h.routes.iter().map(move |r| (r, asked)));
+        let routes = routes.filter_map(|(r, asked)| match &r.target {
+            Target::Clusters(clusters) => {
+                let asked = r.authority.as_deref().map_or(asked, |own| name == Some(own));
+                Some((clusters.as_slice(), r.rule, asked))
+            }
+            Target::Answer(_) | Target::Redirect(_) | Target::Nothing => None,
+        });
+        for (clusters, rule, asked) in chains.chain(routes) {
             for weighted in clusters {
-                if let Some(step) = self.leads(proxy, &weighted.cluster, rule, to, name) {
+                if let Some(step) = self.leads(proxy, &weighted.cluster, rule, to, (name, asked)) {
                     return Some(step);
                 }
             }
@@ -41,11 +48,14 @@ impl Mesh {
         cluster: &Cluster,
         rule: Option<Picked>,
         to: SocketAddr,
-        name: Option<&str>,
+        // the name, and whether it is that of a request which the rule takes
+        (name, asked): (Option<&str>, bool),
     ) -> Option<Step> {
         let known = cluster::find(&self.index, proxy, cluster).ok()?;
+        // TLS that begins here offers the name of the request
+        let offered = asked && matches!(&known.wrap, Wrap::Tls(sni) if sni.is_empty());
         let named = |host: &str| {
-            name.is_none_or(|n| n.eq_ignore_ascii_case(host) || host::subset(&n.to_ascii_lowercase(), host))
+            offered || name.is_none_or(|n| n.eq_ignore_ascii_case(host) || host::subset(&n.to_ascii_lowercase(), host))
         };
         let fits = match &known.dial {
             Dial::Endpoints(list) => list.iter().any(|(ip, port, _)| SocketAddr::new(*ip, *port) == to),

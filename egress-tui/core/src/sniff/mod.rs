@@ -22,11 +22,13 @@ pub struct Sniffed {
     pub path: Option<String>,
     /// An HTTP proxy is asked to connect on (CONNECT).
     pub connect: bool,
+    /// A request whose Host did not come with its first segment: it has one, and it is not known.
+    pub cut: bool,
 }
 
 impl Sniffed {
     fn only(bytes: Bytes) -> Self {
-        Self { bytes, sni: None, host: None, path: None, connect: false }
+        Self { bytes, sni: None, host: None, path: None, connect: false, cut: false }
     }
 }
 
@@ -55,7 +57,7 @@ pub fn classify(bytes: &[u8], complete: bool) -> Option<Sniffed> {
         http::Request::Found { host, path, connect } => {
             Some(Sniffed { host, path, connect, ..Sniffed::only(Bytes::Http) })
         }
-        http::Request::Partial if complete => Some(Sniffed::only(Bytes::Http)),
+        http::Request::Partial if complete => Some(Sniffed { cut: true, ..Sniffed::only(Bytes::Http) }),
         http::Request::Partial => None,
         http::Request::No => Some(Sniffed::only(Bytes::Opaque)),
     }

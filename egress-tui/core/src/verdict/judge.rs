@@ -352,7 +352,8 @@ fn through_gateway(q: &Question<'_>, mut draft: Draft) -> Judgement {
         draft.adopt(leg2);
     }
     if let Some((object, field)) = route {
-        let says = format!("{object} {field} leads to {gateway}");
+        let mut says = format!("{object} {field} leads to {gateway}");
+        draft.remarks("tls").for_each(|more| says.extend(["; ", more]));
         let (verdict, reason) = if waypoint {
             (Verdict::ViaWaypoint, Reason::RoutedViaWaypoint)
         } else {
@@ -396,7 +397,11 @@ fn passed(q: &Question<'_>, mut draft: Draft) -> Judgement {
         let (source, says) = ((miss.object.clone(), miss.field.clone()), miss.says.clone());
         return draft.decide(verdict, reason, Some(source), says);
     }
-    let (source, says) = draft.last_source("policy", "outboundTrafficPolicy let it pass");
+    let (source, mut says) = draft.last_source("policy", "outboundTrafficPolicy let it pass");
+    if let Some(step) = draft.chain.iter().find(|s| s.claim == "policy" && s.mark == Mark::Miss) {
+        let place = step.object.as_ref().zip(step.field.as_ref());
+        says.extend(place.map(|(object, field)| format!(" ({field} of {} sets nothing)", object.name.name)));
+    }
     let host = q.name.host.as_ref().map_or_else(|| q.call.to.ip().to_string(), ToString::to_string);
     let says = match verdict {
         Verdict::Unregistered => format!("no ServiceEntry or Service has {host}; {says}"),
@@ -440,7 +445,10 @@ fn registered(q: &Question<'_>, mut draft: Draft) -> Judgement {
     }
     let source = e.routed.clone().or_else(|| e.entry.as_ref().map(|x| (x.object.clone(), x.field.clone())));
     let says = match &e.entry {
-        Some(entry) => format!("{} {} registers it, and no rule leads to a gateway", entry.object, entry.field),
+        Some(entry) => {
+            let idle = draft.remarks("gateway").next().map_or_else(String::new, |says| format!(": {says}"));
+            format!("{} {} registers it, and no rule leads to a gateway{idle}", entry.object, entry.field)
+        }
         None => "a rule leads straight to it".to_owned(),
     };
     draft.decide(Verdict::RegisteredDirect, Reason::RegisteredDirect, source, says)
@@ -524,10 +532,10 @@ fn contradiction(q: &Question<'_>, upstream: Upstream<'_>) -> Compared {
             ),
             _ => Compared::Agrees,
         },
-        (_, Upstream::PooledGateway(_)) => Compared::Pooled,
         (Outcome::ViaGateway | Outcome::ViaWaypoint, Upstream::To(to) | Upstream::Pooled(to)) => {
             let wanted = wanted.map_or_else(|| "the gateway".to_owned(), ToString::to_string);
-            mismatch(format!("the configuration leads to {wanted}, the proxy connected to {to}"))
+            let unlike = if e.routed.is_some() { ", like one that does not have this rule" } else { "" };
+            mismatch(format!("the configuration leads to {wanted}, the proxy connected to {to}{unlike}"))
         }
         (Outcome::Blocked, Upstream::To(to)) => mismatch(format!("policy stops it, but the proxy connected to {to}")),
         (Outcome::Blocked, Upstream::Gateway(seen)) => {
@@ -539,10 +547,12 @@ fn contradiction(q: &Question<'_>, upstream: Upstream<'_>) -> Compared {
         (Outcome::Passthrough, Upstream::To(to)) if to != q.call.to => {
             mismatch(format!("it had to go on to {}, the proxy connected to {to}", q.call.to))
         }
-        (Outcome::Broken | Outcome::Blocked | Outcome::Answered, _) | (_, Upstream::To(_) | Upstream::Gateway(_)) => {
-            Compared::Agrees
-        }
-        (_, Upstream::Pooled(_)) => Compared::Pooled,
+        (
+            Outcome::Broken | Outcome::Blocked | Outcome::Answered,
+            Upstream::None | Upstream::Pooled(_) | Upstream::PooledGateway(_),
+        )
+        | (_, Upstream::To(_) | Upstream::Gateway(_)) => Compared::Agrees,
+        (_, Upstream::Pooled(_) | Upstream::PooledGateway(_)) => Compared::Pooled,
         (_, Upstream::None) => {
             Compared::Unfinished("the proxy took it, and no socket of the proxy that carries it on was seen".to_owned())
         }
@@ -612,6 +622,11 @@ impl Draft {
             Some(step) => (step.object.clone().zip(step.field.clone()), step.says.to_string()),
             None => (None, otherwise.to_owned()),
         }
+    }
+
+    /// What nearly did something for it.
+    fn remarks(&self, claim: &'static str) -> impl Iterator<Item = &str> {
+        self.chain.iter().filter(move |s| s.claim == claim && s.mark == Mark::Miss).map(|s| &*s.says)
     }
 
     /// What the step that ended the way says, with its object, else the nearest one before it.
