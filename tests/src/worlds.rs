@@ -232,7 +232,7 @@ fn through_gateway() -> Expected {
 fn direct() -> Expected {
     let mut expected = Expected::new(Outcome::Direct);
     expected.cluster = Some(format!("outbound|1433||{DWH}").into());
-    expected.next = Some(Next { kind: NextKind::Dns, host: Some(DWH.into()), port: Some(1433), endpoints: Vec::new() });
+    expected.next = Some(Next { kind: NextKind::Dns, host: Some(DWH.into()), port: Some(1433) });
     expected.registration = Registration::Visible;
     expected
 }

@@ -50,7 +50,7 @@ pub(crate) fn addresses(upstreams: &mut [Upstream]) {
         let address = Ipv4Addr::new(240, 240, (count / 255) as u8, (count % 255) as u8);
         let name = (upstream.namespace.to_string(), upstream.host.to_string());
         // A name that has several entries keeps its first address.
-        upstream.allocated = vec![(0, *given.entry(name).or_insert(address.into()))];
+        upstream.allocated = [(0, *given.entry(name).or_insert(address.into()))].into();
     }
 }
 

@@ -236,18 +236,18 @@ impl Mesh {
     pub(crate) fn merged_gateway<'p>(&self, proxy: &'p Proxy, pod: PodIndex) -> Option<&'p MergedGateway> {
         proxy
             .gateway
-            .get_or_init(|| MergedGateway::new(&self.index, proxy, &self.records[pod.0 as usize].gateway))
+            .get_or_init(|| MergedGateway::new(&self.index, proxy, &self.roster.records[pod.0 as usize].gateway))
             .as_ref()
     }
 
     /// What a gateway's pod is to its listeners.
     pub(crate) fn gateway_of(&self, pod: PodIndex) -> &GatewayPod {
-        &self.records[pod.0 as usize].gateway
+        &self.roster.records[pod.0 as usize].gateway
     }
 
     /// Pods behind a Service that run a gateway, in order of name.
     pub(crate) fn gateway_pods(&self, upstream: &Upstream) -> &[PodIndex] {
-        self.fronts.get(&upstream.object).map_or(&[], |pods| pods)
+        self.roster.fronts.get(&upstream.object).map_or(&[], |pods| pods)
     }
 
     /// The upstream is a Service that fronts gateways.
@@ -260,7 +260,7 @@ impl Mesh {
         if !matches!(self.pod(pod).proxy, ProxyKind::Gateway | ProxyKind::Waypoint) {
             return None;
         }
-        let target = self.records[pod.0 as usize].gateway.targets.first()?;
+        let target = self.roster.records[pod.0 as usize].gateway.targets.first()?;
         Some(self.index.services[target.service as usize].meta.object.name.clone())
     }
 
@@ -310,7 +310,7 @@ impl Mesh {
             Some(n) => {
                 (Some(self.index.sidecars[n as usize].meta.object.clone()), ".spec.outboundTrafficPolicy".into())
             }
-            None => (self.index.config.object.clone(), self.index.config.field("outboundTrafficPolicy")),
+            None => (self.index.config.object.clone(), self.index.policy_field.clone()),
         }
     }
 }

@@ -47,7 +47,7 @@ impl Mesh {
     /// A DNS query that the proxy of the pod answers itself (DNS capture).
     pub(crate) fn answers_dns(&self, call: &Call<'_>) -> bool {
         let pod = self.pod(call.pod);
-        let record = &self.records[call.pod.0 as usize];
+        let record = &self.roster.records[call.pod.0 as usize];
         let asks = record.dns_capture && call.to.port() == 53;
         if pod.proxy == ProxyKind::Ambient {
             return asks;
@@ -60,7 +60,7 @@ impl Mesh {
 
     /// The rules in the order in which they are programmed.
     fn sidecar_rules(&self, call: &Call<'_>, pod: &Pod) -> Option<Uncaptured> {
-        let record = &self.records[call.pod.0 as usize];
+        let record = &self.roster.records[call.pod.0 as usize];
         let because = |reason: Reason, field: ArcStr, says: String| {
             Some(Uncaptured { reason, object: Some(pod.object.clone()), field: Some(field), says })
         };
@@ -121,7 +121,7 @@ impl Mesh {
         if captured {
             return None;
         }
-        let field = self.records[call.pod.0 as usize].containers.get(place).map(|(path, _)| path.clone());
+        let field = self.roster.records[call.pod.0 as usize].containers.get(place).map(|(path, _)| path.clone());
         let says = format!("the init container {} runs before interception is set up", crate::name::printable(name));
         Some(Uncaptured { reason: Reason::InitContainer, object: Some(pod.object.clone()), field, says })
     }

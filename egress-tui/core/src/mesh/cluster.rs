@@ -16,7 +16,8 @@ use crate::mesh::object::read::selects;
 use crate::mesh::object::{Policy, Resolution, Subset, TlsSettings, TlsSettingsMode};
 use crate::mesh::protocol::Protocol;
 use crate::mesh::proxy::{Proxy, Role};
-use crate::mesh::registry::{Port, Reach, ReachAddress, Upstream, UpstreamId};
+use crate::mesh::reach::{Reach, ReachAddress};
+use crate::mesh::registry::{Port, Upstream, UpstreamId};
 use crate::mesh::visible::Merged;
 
 /// Why a cluster does not exist.
@@ -105,7 +106,7 @@ pub(crate) fn find<'a>(index: &'a Index, proxy: &'a Proxy, cluster: &Cluster) ->
     let top = rule.and_then(|r| r.policy.as_ref());
     let subset = found.map(|(_, s)| s);
     let policy = effective(top, subset, cluster.port);
-    let dial = dial(index, proxy, upstream, port, subset, &policy).ok_or(Missing::Names(scoped.id))?;
+    let dial = dial(proxy, upstream, port, subset, &policy).ok_or(Missing::Names(scoped.id))?;
     let wrap = wrap(index, proxy, upstream, port, cluster, &policy, rule.is_some_and(Merged::has_selector), &dial);
     let from = if policy.of_subset { found.map(|(n, _)| *n) } else { rule.and_then(|r| r.from.first().copied()) };
     let object = from.map(|n| index.destination_rules.list[n as usize].meta.object.clone());
@@ -149,24 +150,23 @@ fn effective<'a>(top: Option<&'a Policy>, subset: Option<&'a Subset>, port: u16)
 }
 
 fn dial(
-    index: &Index,
     proxy: &Proxy,
     upstream: &Upstream,
     port: &Port,
     subset: Option<&Subset>,
     policy: &Effective<'_>,
 ) -> Option<Dial> {
-    let fits = |r: &&Reach| r.ready && subset.is_none_or(|s| selects(&s.labels, &r.labels));
-    let reach = || index.registry.reach(upstream, port).filter(fits);
+    let fits = |(r, _): &(&Reach, u16)| r.ready && subset.is_none_or(|s| selects(&s.labels, &r.labels));
+    let reach = || upstream.reach(port).filter(fits);
     if upstream.resolution.is_dns() {
         let mut names: Vec<(ArcStr, u16)> = reach()
-            .filter_map(|r| match &r.address {
-                ReachAddress::Name(name) => Some((name.clone(), r.port)),
-                ReachAddress::Ip(ip) => Some((ip.to_string().into(), r.port)),
+            .filter_map(|(r, port)| match &r.address {
+                ReachAddress::Name(name) => Some((name.clone(), port)),
+                ReachAddress::Ip(ip) => Some((ip.to_string().into(), port)),
                 ReachAddress::Unix => None,
             })
             .collect();
-        if names.is_empty() && !reach().any(|r| r.address == ReachAddress::Unix) {
+        if names.is_empty() && !reach().any(|(r, _)| r.address == ReachAddress::Unix) {
             return None;
         }
         names.sort();
@@ -176,14 +176,11 @@ fn dial(
     if policy.passthrough || (upstream.resolution == Resolution::Passthrough && !router) {
         return Some(Dial::Original(port.target));
     }
-    let mut endpoints: Vec<(IpAddr, u16, Mtls)> = reach()
-        .filter_map(|r| match r.address {
-            ReachAddress::Ip(ip) => Some((ip, r.port, r.mtls)),
-            ReachAddress::Name(_) | ReachAddress::Unix => None,
-        })
-        .collect();
-    endpoints.sort_by_key(|(ip, ..)| ip.to_string());
-    Some(Dial::Endpoints(endpoints))
+    let ips = reach().filter_map(|(r, port)| match r.address {
+        ReachAddress::Ip(ip) => Some((ip, port, r.mtls)),
+        ReachAddress::Name(_) | ReachAddress::Unix => None,
+    });
+    Some(Dial::Endpoints(ips.collect()))
 }
 
 /// `buildUpstreamTLSSettings`, `buildUpstreamClusterTLSContext`.
@@ -216,8 +213,8 @@ fn wrap(
         None if upstream.external || !index.config.auto_mtls => Wrap::Nothing,
         None => {
             let unsure = matches!(dial, Dial::Original(_)) || upstream.resolution == Resolution::Passthrough;
-            let mut reach = index.registry.reach(upstream, port).peekable();
-            if unsure && (reach.peek().is_none() || reach.any(|r| !r.mtls)) {
+            let mut reach = upstream.reach(port).peekable();
+            if unsure && (reach.peek().is_none() || reach.any(|(r, _)| !r.mtls)) {
                 return Wrap::Nothing;
             }
             match index.peer_mode(&upstream.namespace) {

@@ -8,11 +8,10 @@ use arcstr::ArcStr;
 use crate::id::{NamespacedName, ObjectRef};
 use crate::mesh::chain::{Action, Chain, Cluster, Picked, Seen, Weighted};
 use crate::mesh::cluster::{self, Dial, Known, Missing, Wrap};
-use crate::mesh::declared;
 use crate::mesh::listener::{Bind, VIRTUAL_OUTBOUND};
 use crate::mesh::object::{PolicyMode, Resolution};
 use crate::mesh::proxy::Proxy;
-use crate::mesh::registry::UpstreamId;
+use crate::mesh::registry::{Port, UpstreamId};
 use crate::mesh::remark;
 use crate::mesh::route::{HttpRoute, Target, VirtualHost};
 use crate::mesh::{Certainty, Entry, Expected, Match, Mesh, Next, NextKind, Outcome, Owner, PodIndex};
@@ -190,9 +189,7 @@ impl Walk<'_> {
         let field = match by {
             Match::Sni | Match::Host => upstream.host_field(),
             Match::Address | Match::Cidr => self.proxy.address_field(upstream),
-            Match::AnyAddress => {
-                upstream.port(port).map_or(ArcStr::new(), |p| format!(".spec.ports[{}]", p.index).into())
-            }
+            Match::AnyAddress => upstream.port(port).map_or(ArcStr::new(), Port::field),
         };
         Entry {
             object: upstream.object.clone(),
@@ -335,9 +332,9 @@ impl Walk<'_> {
         let Some(rule) = rule else { return };
         let (object, field) = self.mesh.rule_field(rule);
         let says = match chosen {
-            Some(c) if c.weight > 0 => format!("the rule leads to {} (weight {})", c.cluster, c.weight),
-            Some(c) => format!("the rule leads to {}", c.cluster),
-            None => "the rule applies".to_owned(),
+            Some(c) if c.weight > 0 => format!("the rule leads to {} (weight {})", c.cluster, c.weight).into(),
+            Some(c) => Cow::Owned(["the rule leads to ", self.mesh.index.shared.cluster(&c.cluster).as_str()].concat()),
+            None => Cow::Borrowed("the rule applies"),
         };
         out.because.insert(0, Step::new("route", Mark::Ok, says).by(object.clone(), field.clone()));
         out.routed = Some((object, field));
@@ -378,12 +375,7 @@ impl Walk<'_> {
                 }
                 let mut out = Expected::new(Outcome::Passthrough);
                 out.cluster = Some("PassthroughCluster".into());
-                out.next = Some(Next {
-                    kind: NextKind::Original,
-                    host: None,
-                    port: Some(wire.to.port()),
-                    endpoints: Vec::new(),
-                });
+                out.next = Some(Next { kind: NextKind::Original, host: None, port: Some(wire.to.port()) });
                 out.because.extend(self.mesh.misspelt_policy());
                 out.because.push(step("outboundTrafficPolicy lets what is not registered pass"));
                 out
@@ -408,7 +400,7 @@ impl Walk<'_> {
     }
 
     fn to_cluster(&self, cluster: &Cluster, wire: &Wire<'_>, chooser: Chooser<'_>) -> Expected {
-        let name: ArcStr = cluster.to_string().into();
+        let name = self.mesh.index.shared.cluster(cluster);
         let known = match cluster::find(&self.mesh.index, self.proxy, cluster) {
             Ok(known) => known,
             Err(missing) => return self.no_cluster(cluster, name, missing, chooser),
@@ -605,34 +597,17 @@ fn next(known: &Known<'_>, wire: &Wire<'_>) -> Next {
                 [(host, port)] => (Some(host.clone()), Some(*port)),
                 _ => (host, names.first().map(|(_, p)| *p)),
             };
-            Next {
-                kind: NextKind::Dns,
-                host,
-                port,
-                endpoints: names.iter().map(|(h, p)| format!("{h}:{p}").into()).collect(),
-            }
+            Next { kind: NextKind::Dns, host, port }
         }
         Dial::Endpoints(list) => Next {
             kind: if known.upstream.kubernetes { NextKind::Service } else { NextKind::Static },
             host,
             port: list.first().map(|(_, p, _)| *p),
-            endpoints: list
-                .iter()
-                .filter(|(ip, ..)| !declared::is_nowhere(*ip))
-                .map(|(ip, p, _)| SocketAddr::new(*ip, *p).to_string().into())
-                .collect(),
         },
-        Dial::Original(port) => {
-            Next { kind: NextKind::Original, host, port: Some(port.unwrap_or(wire.to.port())), endpoints: Vec::new() }
-        }
+        Dial::Original(port) => Next { kind: NextKind::Original, host, port: Some(port.unwrap_or(wire.to.port())) },
         Dial::Dynamic => {
             let name = if wire.sni.is_empty() { wire.host.as_deref() } else { Some(&*wire.sni) };
-            Next {
-                kind: NextKind::Dns,
-                host: name.map(ArcStr::from),
-                port: Some(wire.to.port()),
-                endpoints: Vec::new(),
-            }
+            Next { kind: NextKind::Dns, host: name.map(ArcStr::from), port: Some(wire.to.port()) }
         }
     }
 }

@@ -144,8 +144,6 @@ pub struct Next {
     pub host: Option<ArcStr>,
     /// The port that is dialled.
     pub port: Option<u16>,
-    /// `ADDRESS:PORT` of the endpoints that are known (static ones, pods).
-    pub endpoints: Vec<ArcStr>,
 }
 
 /// What the entry that took the connection was chosen by.

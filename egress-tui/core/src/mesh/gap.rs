@@ -191,7 +191,7 @@ impl Walk<'_> {
         let miss = registry
             .named(name)
             .iter()
-            .find_map(|(_, id)| register::hides(&self.mesh.index, self.proxy, registry.get(*id)))?;
+            .find_map(|id| register::hides(&self.mesh.index, self.proxy, registry.get(*id)))?;
         let gap = Gap::new(Reason::DestinationMissing, &miss.object, miss.field, miss.says);
         Some(Gap { also: Some(miss.reason), ..gap })
     }

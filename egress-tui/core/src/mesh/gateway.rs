@@ -598,7 +598,7 @@ fn route_table(index: &Index, proxy: &Proxy, servers: &[ServerId]) -> RouteTable
 /// A destination as a gateway's http routes see it: of the VirtualService's namespace if that is visible, else of the scope
 /// (`buildNameToServiceMapForHTTPRoutes`).
 fn destination(index: &Index, proxy: &Proxy, namespace: &ArcStr, name: &str) -> Option<Found> {
-    let own = index.registry.named(name).iter().find(|(ns, _)| ns == namespace).map(|(_, id)| index.registry.get(*id));
+    let own = index.registry.named_in(name, namespace).map(|id| index.registry.get(id));
     if let Some(upstream) = own.filter(|u| u.visibility.includes(proxy.namespace())) {
         let single = if upstream.ports.len() == 1 { upstream.ports.first().map(|p| p.number) } else { None };
         return Some(Found { single, external_name: upstream.external_name.clone() });

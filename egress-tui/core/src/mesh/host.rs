@@ -171,7 +171,8 @@ impl<V: Copy + Ord> Overlaps<V> {
             out.map.entry(&pattern, SmallVec::new).push(value);
             out.ends.push((pattern, value));
         }
-        out.ends.sort_unstable_by(|(a, v), (b, w)| backwards(a).cmp(backwards(b)).then_with(|| v.cmp(w)));
+        out.ends.sort_by_cached_key(|(p, v)| (backwards(p).collect::<SmallVec<[u8; 64]>>(), *v));
+        out.ends.shrink_to_fit();
         out
     }
 

@@ -20,6 +20,7 @@ use crate::mesh::object::{
     Sidecar, VirtualService, WorkloadEntry,
 };
 use crate::mesh::options::{IstioVersion, MeshOptions, Rules};
+use crate::mesh::reach::{self, Endpoints};
 use crate::mesh::registry::{Registry, Sources};
 use crate::mesh::remark::{self, GatewayHosts, GatewayRules, Misspelt};
 use crate::mesh::shared::Shared;
@@ -31,9 +32,15 @@ pub(crate) struct Index {
     pub(crate) version: IstioVersion,
     pub(crate) rules: Rules,
     pub(crate) config: MeshConfig,
-    pub(crate) registry: Registry,
-    pub(crate) virtual_services: VirtualServices,
-    pub(crate) destination_rules: DestinationRules,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) virtual_services: Arc<VirtualServices>,
+    pub(crate) destination_rules: Arc<DestinationRules>,
+    /// Field of the mesh's outboundTrafficPolicy.
+    pub(crate) policy_field: ArcStr,
+    /// Endpoints of Services.
+    reach: Arc<Endpoints>,
+    /// The objects that these four were made of.
+    parts: Parts,
     /// With a selector first, then oldest first (`initSidecarScopes`).
     pub(crate) sidecars: Vec<Arc<Sidecar>>,
     pub(crate) sidecars_of: FxHashMap<ArcStr, Vec<u32>>,
@@ -59,8 +66,60 @@ pub(crate) struct Index {
     /// Objects that istiod does not read: outside of its discovery selectors, or of another revision; entries of these hosts.
     pub(crate) hidden: Vec<Hidden>,
     pub(crate) gateway_hosts: GatewayHosts,
-    pub(crate) gateway_rules: GatewayRules,
+    pub(crate) gateway_rules: Arc<GatewayRules>,
     pub(crate) misspelt: Option<Arc<Misspelt>>,
+}
+
+/// Objects that an index was made of, as far as parts of it can serve the index after an edit.
+#[derive(Debug, Default)]
+struct Parts {
+    configs: Vec<Arc<MeshConfig>>,
+    namespaces: Vec<Arc<Namespace>>,
+    entries: Vec<Arc<ServiceEntry>>,
+    workloads: Vec<Arc<WorkloadEntry>>,
+    slices: Vec<Arc<EndpointSlice>>,
+    pods: Vec<Arc<PodSpec>>,
+    virtual_services: Vec<Arc<VirtualService>>,
+    destination_rules: Vec<Arc<DestinationRule>>,
+}
+
+/// Parts of an index that an edit left as they were.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each part by itself")]
+pub(crate) struct Unchanged {
+    /// Services, slices and pods.
+    reach: bool,
+    /// Pods, and the Services that front them.
+    pub(crate) pods: bool,
+    pub(crate) registry: bool,
+    virtual_services: bool,
+    destination_rules: bool,
+    pub(crate) nodes: bool,
+}
+
+/// The same objects, read once.
+fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+impl Unchanged {
+    fn of(before: &Index, objects: &Objects, version: IstioVersion, rules: &Rules) -> Self {
+        let parts = &before.parts;
+        let settings = before.version == version
+            && before.rules == *rules
+            && same(&parts.configs, &objects.configs)
+            && same(&parts.namespaces, &objects.namespaces);
+        let pods = settings && same(&before.services, &objects.services) && same(&parts.pods, &objects.pods);
+        let reach = pods && same(&parts.slices, &objects.slices);
+        Self {
+            pods,
+            reach,
+            registry: reach && same(&parts.entries, &objects.entries) && same(&parts.workloads, &objects.workloads),
+            virtual_services: settings && same(&parts.virtual_services, &objects.virtual_services),
+            destination_rules: settings && same(&parts.destination_rules, &objects.destination_rules),
+            nodes: same(&before.nodes, &objects.nodes),
+        }
+    }
 }
 
 /// A ServiceEntry that istiod does not read.
@@ -221,8 +280,8 @@ impl Objects {
 }
 
 impl Index {
-    /// Compiles typed objects.
-    pub(crate) fn new(mut objects: Objects, options: &MeshOptions) -> (Self, Vec<Arc<PodSpec>>) {
+    /// Compiles typed objects; of the index before an edit it keeps the parts whose objects are still the same.
+    pub(crate) fn new(mut objects: Objects, options: &MeshOptions, before: Option<&Self>) -> (Self, Unchanged) {
         objects.settle_endpoints();
         let (origins, settings) = declared::complete(&mut objects);
         let version = options
@@ -242,7 +301,9 @@ impl Index {
             objects.namespaces.iter().map(|n| (n.meta.name().clone(), n.meta.labels.clone())).collect();
         let hidden = hide(&mut objects, &config, &namespaces, &rules);
         gatewayapi::translate(&mut objects, &namespaces);
-        let registry = Registry::new(&Sources {
+        let unchanged = before.map_or_else(Unchanged::default, |b| Unchanged::of(b, &objects, version, &rules));
+        let kept = |part: bool| before.filter(|_| part);
+        let sources = Sources {
             entries: &objects.entries,
             services: &objects.services,
             slices: &objects.slices,
@@ -251,7 +312,23 @@ impl Index {
             config: &config,
             rules: &rules,
             namespaces: &namespaces,
-        });
+        };
+        let reach =
+            kept(unchanged.reach).map_or_else(|| Arc::new(reach::of_services(&sources)), |b| Arc::clone(&b.reach));
+        let registry = kept(unchanged.registry)
+            .map_or_else(|| Arc::new(Registry::new(&sources, &reach)), |b| Arc::clone(&b.registry));
+        let virtual_services = kept(unchanged.virtual_services).map_or_else(
+            || Arc::new(VirtualServices::new(objects.virtual_services.clone(), &config)),
+            |b| Arc::clone(&b.virtual_services),
+        );
+        let gateway_rules = kept(unchanged.virtual_services).map_or_else(
+            || Arc::new(remark::gateway_rules(&objects.virtual_services)),
+            |b| Arc::clone(&b.gateway_rules),
+        );
+        let destination_rules = kept(unchanged.destination_rules).map_or_else(
+            || Arc::new(DestinationRules::new(objects.destination_rules.clone(), &config, &rules)),
+            |b| Arc::clone(&b.destination_rules),
+        );
         let mut sidecars = objects.sidecars;
         sidecars.sort_by(|a, b| (a.selector.is_none(), a.meta.age()).cmp(&(b.selector.is_none(), b.meta.age())));
         let mut sidecars_of: FxHashMap<ArcStr, Vec<u32>> = FxHashMap::default();
@@ -274,12 +351,24 @@ impl Index {
         }
         let mut index = Self {
             version,
-            gateway_rules: remark::gateway_rules(&objects.virtual_services),
-            virtual_services: VirtualServices::new(objects.virtual_services, &config),
-            destination_rules: DestinationRules::new(objects.destination_rules, &config, &rules),
+            gateway_rules,
+            virtual_services,
+            destination_rules,
+            registry,
+            reach,
+            policy_field: config.field("outboundTrafficPolicy"),
+            parts: Parts {
+                configs: objects.configs,
+                namespaces: objects.namespaces,
+                entries: objects.entries,
+                workloads: objects.workloads,
+                slices: objects.slices,
+                pods: objects.pods,
+                virtual_services: objects.virtual_services,
+                destination_rules: objects.destination_rules,
+            },
             rules,
             config,
-            registry,
             sidecars,
             sidecars_of,
             gateway_hosts: remark::gateway_hosts(&gateways),
@@ -300,7 +389,12 @@ impl Index {
             hidden,
         };
         index.selected = index.selected_labels();
-        (index, objects.pods)
+        (index, unchanged)
+    }
+
+    /// Pods, in the order of their names.
+    pub(crate) fn pods(&self) -> &[Arc<PodSpec>] {
+        &self.parts.pods
     }
 
     /// See [`Index::matters`].

@@ -10,7 +10,8 @@ use smallvec::SmallVec;
 
 use crate::id::ObjectRef;
 use crate::mesh::index::Index;
-use crate::mesh::registry::{Address, ReachAddress, UpstreamId};
+use crate::mesh::reach::ReachAddress;
+use crate::mesh::registry::{Address, UpstreamId};
 use crate::mesh::{InCluster, Mesh};
 
 /// Entries by address.
@@ -54,7 +55,7 @@ impl Inside {
                 out.entries.entry(*ip).or_default().push(id);
             }
             for port in &upstream.ports {
-                for reach in index.registry.reach(upstream, port) {
+                for (reach, _) in upstream.reach(port) {
                     if let ReachAddress::Ip(ip) = reach.address {
                         let list = out.endpoints.entry(ip).or_default();
                         if !list.contains(&id) {
@@ -162,11 +163,11 @@ fn api_endpoints(index: &Index) -> Vec<(IpAddr, u16)> {
     let registry = &index.registry;
     let host = crate::mesh::host::service_host("kubernetes", "default");
     let mut out = Vec::new();
-    for (_, id) in registry.named(&host) {
-        let upstream = registry.get(*id);
-        for reach in upstream.ports.iter().flat_map(|p| registry.reach(upstream, p)) {
+    for id in registry.named(&host) {
+        let upstream = registry.get(id);
+        for (reach, port) in upstream.ports.iter().flat_map(|p| upstream.reach(p)) {
             if let ReachAddress::Ip(ip) = reach.address {
-                out.push((ip, reach.port));
+                out.push((ip, port));
             }
         }
     }

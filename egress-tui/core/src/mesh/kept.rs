@@ -2,6 +2,7 @@
 //! shares everything that it does not name.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arcstr::ArcStr;
 use serde_json::Value;
@@ -33,7 +34,7 @@ type Identity = (ObjectRef, ArcStr);
 pub(crate) struct Kept {
     pub(crate) objects: Objects,
     /// Where each stands, sorted.
-    origins: Vec<(Identity, Origin)>,
+    origins: Vec<Arc<(Identity, Origin)>>,
     /// What is wrong with each.
     wrong: BTreeMap<Identity, Vec<Problem>>,
     /// Objects without a name or a kind.
@@ -130,21 +131,22 @@ impl Kept {
                 .then_with(|| place(&a.2).cmp(&place(&b.2)))
                 .then_with(|| a.2.value.to_string().cmp(&b.2.value.to_string()))
         });
-        let mut last: Option<(Identity, Value)> = None;
-        for (object, version, raw) in named {
-            let identity = (object, reading.word(group(&version)));
+        // the values are freed together at the end: in between that takes longer
+        let mut last: Option<(Identity, &Value)> = None;
+        for (object, version, raw) in &named {
+            let identity = (object.clone(), reading.word(group(version)));
             if let Some((known, value)) = &last
                 && *known == identity
             {
-                if *value != raw.value {
+                if **value != raw.value {
                     let twice = note("", "stands in the input more than once; another one counts");
-                    let problem = told(Some(identity.0.clone()), &raw, twice);
+                    let problem = told(Some(identity.0.clone()), raw, twice);
                     out.wrong.entry(identity).or_default().push(problem);
                 }
                 continue;
             }
-            out.add(&identity, &raw, &reading);
-            last = Some((identity, raw.value));
+            out.add(&identity, raw, &reading);
+            last = Some((identity, &raw.value));
         }
         out.objects.shrink();
         out.origins.shrink_to_fit();
@@ -195,19 +197,18 @@ impl Kept {
             // from an API: the value itself is gone after this
             origin.text = raw.value.to_string().into();
         }
-        let item = (identity.clone(), origin);
-        match self.origins.last() {
-            // a first reading comes in order
-            Some((last, _)) if last > identity => {
-                let place = self.origins.partition_point(|(known, _)| known < identity);
-                self.origins.insert(place, item);
-            }
-            _ => self.origins.push(item),
+        let item = Arc::new((identity.clone(), origin));
+        // a first reading comes in order
+        if self.origins.last().is_some_and(|last| last.0 > *identity) {
+            let place = self.origins.partition_point(|known| known.0 < *identity);
+            self.origins.insert(place, item);
+        } else {
+            self.origins.push(item);
         }
     }
 
     fn remove(&mut self, identity: &Identity) {
-        let Ok(place) = self.origins.binary_search_by(|(known, _)| known.cmp(identity)) else { return };
+        let Ok(place) = self.origins.binary_search_by(|known| known.0.cmp(identity)) else { return };
         self.origins.remove(place);
         self.wrong.remove(identity);
         self.objects.remove(&identity.1, &identity.0);
@@ -215,13 +216,13 @@ impl Kept {
 
     /// Where an object stands; where groups have a kind of the same name, the last of them.
     pub(crate) fn origin(&self, object: &ObjectRef) -> Option<&Origin> {
-        let end = self.origins.partition_point(|((known, _), _)| known <= object);
-        self.origins[..end].last().filter(|((known, _), _)| known == object).map(|(_, origin)| origin)
+        let end = self.origins.partition_point(|known| known.0.0 <= *object);
+        self.origins[..end].last().filter(|known| known.0.0 == *object).map(|known| &known.1)
     }
 
     /// Where each stands, in the order of names.
     pub(crate) fn origins(&self) -> impl Iterator<Item = &Origin> {
-        self.origins.iter().map(|(_, origin)| origin)
+        self.origins.iter().map(|known| &known.1)
     }
 
     /// How many objects there are.

@@ -20,7 +20,8 @@ use crate::mesh::object::virtual_service::MESH;
 use crate::mesh::object::{L4Match, Resolution, Route};
 use crate::mesh::protocol::Protocol;
 use crate::mesh::proxy::Proxy;
-use crate::mesh::registry::{Address, ReachAddress, Upstream};
+use crate::mesh::reach::ReachAddress;
+use crate::mesh::registry::{Address, Upstream};
 use crate::mesh::scope::{EgressListener, Scoped};
 use crate::mesh::visible::VsId;
 

@@ -12,7 +12,7 @@ use crate::mesh::object::virtual_service::MESH;
 use crate::mesh::object::{HttpAction, HttpMatch, L4Match, Route, Semantics, VirtualService};
 use crate::mesh::protocol::Protocol;
 use crate::mesh::proxy::Proxy;
-use crate::mesh::registry::{Address, Upstream, UpstreamId};
+use crate::mesh::registry::{Address, Port, Upstream, UpstreamId};
 use crate::mesh::route::PathMatch;
 use crate::mesh::visible::VsId;
 use crate::mesh::{Bytes, Call, Expected, Mesh, Miss};
@@ -84,13 +84,6 @@ impl Mesh {
         list
     }
 
-    /// The gateway that a destination's host is, if it is one.
-    fn gateway_named(&self, host: &str) -> Option<NamespacedName> {
-        let named = self.index.registry.named(host).iter();
-        let upstream = named.map(|(_, id)| self.index.registry.get(*id)).find(|u| self.is_gateway_service(u))?;
-        Some(upstream.object.name.clone())
-    }
-
     /// Why a destination that is registered and visible was left to outboundTrafficPolicy.
     pub(crate) fn unrouted(&self, near: &Near<'_>) -> Option<Miss> {
         let registry = &self.index.registry;
@@ -106,7 +99,7 @@ impl Mesh {
                 says,
                 gateway: None,
             };
-            let declared = format!(".spec.ports[{}].protocol", p.index);
+            let declared = || format!(".spec.ports[{}].protocol", p.index);
             let bytes = bytes_word(near.call.bytes);
             let wrong_bytes = match near.call.bytes {
                 Bytes::Tls => p.protocol.is_http(),
@@ -127,7 +120,7 @@ impl Mesh {
                     upstream.host,
                     p.protocol.as_str()
                 );
-                (1, miss(Reason::ProtocolMismatch, declared, says))
+                (1, miss(Reason::ProtocolMismatch, declared(), says))
             } else if p.protocol.is_tls() && near.call.bytes == Bytes::Tls && near.call.sni.is_none_or(str::is_empty) {
                 let says = format!("{} is chosen by server name, and the connection has none", upstream.host);
                 (0, miss(Reason::NoSni, upstream.host_field().to_string(), says))
@@ -206,8 +199,7 @@ impl Mesh {
                 && u.host == upstream.host
         });
         if let Some(other) = by_host.next_back() {
-            let field =
-                other.port(port).map_or(ArcStr::from(".spec.ports"), |p| format!(".spec.ports[{}]", p.index).into());
+            let field = other.port(port).map_or(arcstr::literal!(".spec.ports"), Port::field);
             return Miss {
                 reason: Reason::ShadowedBy,
                 object: other.object.clone(),
@@ -233,9 +225,7 @@ impl Mesh {
                 miss(&other.object, near.proxy.address_field(other), says)
             }
             Some((_, (other, _))) => {
-                let field = other
-                    .port(port)
-                    .map_or(ArcStr::from(".spec.ports"), |p| format!(".spec.ports[{}]", p.index).into());
+                let field = other.port(port).map_or(arcstr::literal!(".spec.ports"), Port::field);
                 miss(&other.object, field, format!("{} has port {port} before {}", other.object, upstream.object))
             }
             None => {
@@ -296,8 +286,9 @@ impl Rules<'_> {
         }
     }
 
+    /// The gateway that a rule leads to, if it leads to one.
     fn gateway(&self, routes: &[Route]) -> Option<NamespacedName> {
-        routes.iter().find_map(|r| self.mesh.gateway_named(&r.host))
+        routes.iter().find_map(|r| self.mesh.roster.gateways.get(&r.host)).cloned()
     }
 
     fn failure(&self, reason: Reason, field: String, says: String) -> Failure {

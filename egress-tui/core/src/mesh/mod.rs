@@ -42,9 +42,11 @@ pub mod pod;
 mod pods;
 mod protocol;
 mod proxy;
+mod reach;
 mod register;
 mod registry;
 mod remark;
+mod roster;
 mod route;
 mod scope;
 mod shared;
@@ -72,8 +74,8 @@ use crate::manifest::{self, Origin, Problem, RawObject};
 use crate::mesh::index::Index;
 use crate::mesh::inside::Inside;
 use crate::mesh::kept::Kept;
-use crate::mesh::pods::PodRecord;
 use crate::mesh::proxy::{Proxy, ProxyKey, Role};
+use crate::mesh::roster::Roster;
 use crate::mesh::scope::Scope;
 
 /// All objects at one moment.
@@ -85,14 +87,8 @@ pub struct Mesh {
     kept: Kept,
     options: MeshOptions,
     problems: Vec<Problem>,
-    pods: Vec<Pod>,
-    records: Vec<PodRecord>,
-    by_uid: FxHashMap<ArcStr, PodIndex>,
-    by_ip: FxHashMap<IpAddr, PodIndex>,
-    by_name: FxHashMap<(ArcStr, ArcStr), PodIndex>,
-    inside: Inside,
-    /// Pods behind each Service that fronts gateways, in order of their names.
-    fronts: FxHashMap<ObjectRef, Box<[PodIndex]>>,
+    roster: Arc<Roster>,
+    inside: Arc<Inside>,
     /// The proxy of each pod, once it was asked for.
     proxies: Vec<OnceLock<Option<Arc<Proxy>>>>,
     scopes: RwLock<FxHashMap<ScopeKey, Arc<Scope>>>,
@@ -123,87 +119,59 @@ impl Default for Mesh {
 impl Mesh {
     /// Compiles raw objects. Their order does not matter.
     pub fn compile(objects: Vec<RawObject>, options: &MeshOptions) -> Self {
-        Self::build(Kept::new(objects), options.clone())
+        Self::build(Kept::new(objects), options.clone(), None)
     }
 
-    /// The mesh after some edits: the same as all objects compiled anew, without reading those again that did not change.
+    /// The mesh after some edits: the same as all objects compiled anew. Only the objects of the changes are read, and what hangs on
+    /// other kinds than theirs is kept.
     #[must_use]
     pub fn edited(&self, changes: impl IntoIterator<Item = Change>) -> Self {
-        Self::build(self.kept.edited(changes), self.options.clone())
+        Self::build(self.kept.edited(changes), self.options.clone(), Some(self))
     }
 
-    fn build(kept: Kept, options: MeshOptions) -> Self {
-        let (index, specs) = Index::new(kept.objects.clone(), &options);
-        let (pods, records): (Vec<Pod>, Vec<PodRecord>) = specs.iter().map(|spec| pods::read(&index, spec)).unzip();
-        let mut mesh = Self {
+    fn build(kept: Kept, options: MeshOptions, before: Option<&Self>) -> Self {
+        let (index, unchanged) = Index::new(kept.objects.clone(), &options, before.map(|b| &b.index));
+        let roster = before.filter(|_| unchanged.pods);
+        let roster = roster.map_or_else(|| Arc::new(Roster::new(&index)), |b| Arc::clone(&b.roster));
+        let inside = before.filter(|_| unchanged.registry && unchanged.nodes);
+        let inside = inside.map_or_else(|| Arc::new(Inside::new(&index)), |b| Arc::clone(&b.inside));
+        Self {
             edition: EDITIONS.fetch_add(1, Ordering::Relaxed),
-            inside: Inside::new(&index),
-            index,
             problems: kept.problems(),
+            proxies: roster.pods.iter().map(|_| OnceLock::new()).collect(),
+            inside,
+            roster,
+            index,
             kept,
             options,
-            proxies: pods.iter().map(|_| OnceLock::new()).collect(),
-            fronts: FxHashMap::default(),
-            by_uid: FxHashMap::default(),
-            by_ip: FxHashMap::default(),
-            by_name: FxHashMap::default(),
-            pods,
-            records,
             scopes: RwLock::default(),
             alike: RwLock::default(),
-        };
-        mesh.index_pods();
-        mesh
-    }
-
-    fn index_pods(&mut self) {
-        for (n, pod) in (0u32..).zip(&self.pods) {
-            let index = PodIndex(n);
-            if !pod.uid.is_empty() {
-                self.by_uid.entry(pod.uid.clone()).or_insert(index);
-            }
-            if !pod.host_network && self.records[n as usize].running {
-                for ip in &pod.ips {
-                    self.by_ip.entry(*ip).or_insert(index);
-                }
-            }
-            self.by_name.insert((pod.name.namespace.clone(), pod.name.name.clone()), index);
         }
-        let mut fronts: FxHashMap<ObjectRef, Vec<PodIndex>> = FxHashMap::default();
-        for index in self.pods().filter(|p| self.pod(*p).proxy == ProxyKind::Gateway) {
-            for n in self.index.services_of.get(&self.pod(index).name.namespace).into_iter().flatten() {
-                let service = &self.index.services[*n as usize];
-                if !service.selector.is_empty() && object::read::selects(&service.selector, &self.pod(index).labels) {
-                    fronts.entry(service.meta.object.clone()).or_default().push(index);
-                }
-            }
-        }
-        self.fronts = fronts.into_iter().map(|(service, pods)| (service, pods.into())).collect();
     }
 
     /// The pod at this index.
     pub fn pod(&self, index: PodIndex) -> &Pod {
-        &self.pods[index.0 as usize]
+        &self.roster.pods[index.0 as usize]
     }
 
     /// The pod with this `metadata.uid`.
     pub fn pod_by_uid(&self, uid: &str) -> Option<PodIndex> {
-        self.by_uid.get(uid).copied()
+        self.roster.by_uid.get(uid).copied()
     }
 
     /// The pod that has this address (never one of hostNetwork, never one that has ended).
     pub fn pod_by_ip(&self, ip: IpAddr) -> Option<PodIndex> {
-        self.by_ip.get(&ip).copied()
+        self.roster.by_ip.get(&ip).copied()
     }
 
     /// The pod of this name.
     pub fn pod_by_name(&self, namespace: &str, name: &str) -> Option<PodIndex> {
-        self.by_name.get(&(namespace.into(), name.into())).copied()
+        self.roster.by_name.get(&(namespace.into(), name.into())).copied()
     }
 
     /// Every pod.
     pub fn pods(&self) -> impl Iterator<Item = PodIndex> + '_ {
-        (0..self.pods.len() as u32).map(PodIndex)
+        (0..self.roster.pods.len() as u32).map(PodIndex)
     }
 
     /// Objects that could be used only in part, or not at all, in the order of files and lines.
@@ -254,7 +222,7 @@ impl Mesh {
     }
 
     fn proxy_of(&self, pod: PodIndex) -> Option<Arc<Proxy>> {
-        let record = &self.records[pod.0 as usize];
+        let record = &self.roster.records[pod.0 as usize];
         let role = match self.pod(pod).proxy {
             ProxyKind::Gateway => Role::Gateway,
             ProxyKind::Waypoint | ProxyKind::Ztunnel => return None,

@@ -11,7 +11,7 @@ use crate::mesh::object::PodSpec;
 use crate::mesh::object::kube::ContainerSpec;
 use crate::mesh::object::read::{Labels, label, selects};
 use crate::mesh::pod::{Container, ContainerRole, Pod, ProxyKind};
-use crate::mesh::registry::target_port;
+use crate::mesh::reach::target_port;
 use crate::name::brief;
 
 /// What only this module's neighbours need of a pod.

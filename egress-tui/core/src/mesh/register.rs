@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use arcstr::ArcStr;
+use smallvec::SmallVec;
 
 use crate::mesh::host;
 use crate::mesh::index::Index;
@@ -16,7 +17,7 @@ use crate::verdict::Reason;
 pub(crate) struct Registered {
     pub(crate) registration: Registration,
     /// With this port, and visible.
-    pub(crate) here: Vec<UpstreamId>,
+    pub(crate) here: SmallVec<[UpstreamId; 4]>,
     /// Entries that would register it but for one thing.
     pub(crate) misses: Vec<Miss>,
 }
@@ -40,7 +41,7 @@ impl Mesh {
     /// By any of the names, else by address. `names` may hold addresses (a Host header).
     pub(crate) fn registration(&self, proxy: &Proxy, names: &[&str], ip: IpAddr, port: u16) -> Registered {
         let index = &self.index;
-        let mut candidates: Vec<UpstreamId> = Vec::new();
+        let mut candidates: SmallVec<[UpstreamId; 8]> = SmallVec::new();
         let mut hidden: Vec<&crate::mesh::index::Hidden> = Vec::new();
         let mut by_name = false;
         for name in names {
@@ -60,9 +61,9 @@ impl Mesh {
                     upstream.kubernetes && upstream.resolution == Resolution::Passthrough
                 };
                 let above = name.match_indices('.').filter_map(|(at, _)| index.registry.of_host.get(&name[at + 1..]));
-                candidates.extend(above.flatten().filter(headless));
+                candidates.extend(above.flatten().filter(headless).copied());
                 let long = long_name(name, proxy.namespace()).and_then(|long| index.registry.of_host.get(&long));
-                candidates.extend(long.into_iter().flatten());
+                candidates.extend(long.into_iter().flatten().copied());
             }
             let holds = |entry: &ServiceEntry| entry.hosts.iter().any(|h| host::subset(name, h));
             hidden.extend(index.hidden.iter().filter(|h| holds(&h.entry)));
@@ -79,14 +80,15 @@ impl Mesh {
         for id in std::mem::take(&mut candidates) {
             match &index.registry.get(id).external_name {
                 Some(target) => index.registry.of_host.each_match(target, |ids| {
-                    candidates.extend(ids.iter().filter(|id| index.registry.get(**id).external_name.is_none()));
+                    candidates
+                        .extend(ids.iter().filter(|id| index.registry.get(**id).external_name.is_none()).copied());
                 }),
                 None => candidates.push(id),
             }
         }
         candidates.sort_unstable();
         candidates.dedup();
-        let (mut here, mut other, mut misses) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut here, mut other, mut misses) = (SmallVec::new(), Vec::new(), Vec::new());
         for id in candidates {
             let upstream = index.registry.get(id);
             let has_port = upstream.port(port).is_some();
@@ -129,7 +131,7 @@ impl Mesh {
     fn service_at(&self, ip: IpAddr) -> Option<UpstreamId> {
         let object = self.in_cluster(ip, 0)?.object.filter(|o| o.kind == "Service")?;
         let host = host::service_host(&object.name.name, &object.name.namespace);
-        self.index.registry.named(&host).first().map(|(_, id)| *id)
+        self.index.registry.named(&host).first().copied()
     }
 }
 

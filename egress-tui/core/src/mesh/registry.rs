@@ -2,7 +2,6 @@
 //! `serviceregistry/serviceentry/conversion.go`, `serviceregistry/kube`).
 
 use std::net::IpAddr;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
@@ -11,14 +10,14 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::id::ObjectRef;
-use crate::mesh::object::istio::EntryPort;
 use crate::mesh::object::mesh_config::EntryVisibility;
-use crate::mesh::object::read::{Labels, selects};
+use crate::mesh::object::read::Labels;
 use crate::mesh::object::{
     self, EndpointSlice, PodSpec, Resolution, Service, ServiceEntry, ServiceType, WorkloadEntry,
 };
 use crate::mesh::options::Rules;
 use crate::mesh::protocol::Protocol;
+use crate::mesh::reach::{self, Endpoints, Reach};
 use crate::mesh::{allocate, host};
 
 /// Index into [`Registry::upstreams`], which are sorted: oldest first, then name, then namespace.
@@ -90,13 +89,11 @@ pub(crate) struct Upstream {
     pub(crate) address_index: u16,
     pub(crate) kubernetes: bool,
     pub(crate) created: i64,
-    /// What ties of age are broken by: the hostname, for Kubernetes the name.
-    pub(crate) sort_name: ArcStr,
     pub(crate) address: Address,
     /// All cluster addresses of a Service.
-    pub(crate) cluster_ips: Vec<IpAddr>,
+    pub(crate) cluster_ips: Box<[IpAddr]>,
     /// Allocated by istiod (`status.addresses`), with their places there.
-    pub(crate) allocated: Vec<(u16, IpAddr)>,
+    pub(crate) allocated: Box<[(u16, IpAddr)]>,
     pub(crate) ports: Vec<Port>,
     pub(crate) resolution: Resolution,
     pub(crate) external: bool,
@@ -104,7 +101,38 @@ pub(crate) struct Upstream {
     pub(crate) visibility: Visibility,
     pub(crate) external_name: Option<ArcStr>,
     /// ExternalName Services that stand for it: namespace and host.
-    pub(crate) aliases: Vec<(ArcStr, ArcStr)>,
+    pub(crate) aliases: Box<[(ArcStr, ArcStr)]>,
+    /// Endpoints of its hostname in its namespace.
+    reach: Arc<[Reach]>,
+}
+
+/// Paths of the first items of lists: most upstreams need no other.
+struct Places {
+    hosts: [ArcStr; 2],
+    addresses: [ArcStr; 2],
+    ports: [ArcStr; 4],
+}
+
+static PLACES: Places = Places {
+    hosts: [arcstr::literal!(".spec.hosts[0]"), arcstr::literal!(".spec.hosts[1]")],
+    addresses: [arcstr::literal!(".spec.addresses[0]"), arcstr::literal!(".spec.addresses[1]")],
+    ports: [
+        arcstr::literal!(".spec.ports[0]"),
+        arcstr::literal!(".spec.ports[1]"),
+        arcstr::literal!(".spec.ports[2]"),
+        arcstr::literal!(".spec.ports[3]"),
+    ],
+};
+
+fn place(known: &[ArcStr], list: &str, n: u16) -> ArcStr {
+    known.get(usize::from(n)).cloned().unwrap_or_else(|| arcstr::format!("{list}[{n}]"))
+}
+
+impl Port {
+    /// Its path.
+    pub(crate) fn field(&self) -> ArcStr {
+        place(&PLACES.ports, ".spec.ports", self.index)
+    }
 }
 
 /// The object that an upstream was read from.
@@ -141,6 +169,11 @@ impl Upstream {
         self.ports.iter().find(|p| p.number == number)
     }
 
+    /// Endpoints of a port, each with its own port.
+    pub(crate) fn reach<'a>(&'a self, port: &'a Port) -> impl Iterator<Item = (&'a Reach, u16)> + 'a {
+        self.reach.iter().flat_map(|r| r.on(&port.name).map(move |own| (r, own)))
+    }
+
     /// The address that a proxy binds (`Service.GetAddressForProxy`); `allocated`: it uses istiod's addresses.
     pub(crate) fn address_for(&self, allocated: bool) -> Address {
         match (self.address, allocated) {
@@ -157,70 +190,19 @@ impl Upstream {
     /// Path of the address, or of the port where it has none.
     pub(crate) fn address_field(&self) -> ArcStr {
         if self.kubernetes {
-            ".spec.clusterIP".into()
+            arcstr::literal!(".spec.clusterIP")
         } else {
-            format!(".spec.addresses[{}]", self.address_index).into()
+            place(&PLACES.addresses, ".spec.addresses", self.address_index)
         }
     }
 
     pub(crate) fn host_field(&self) -> ArcStr {
-        if self.kubernetes { ".metadata.name".into() } else { format!(".spec.hosts[{}]", self.host_index).into() }
-    }
-}
-
-/// An endpoint of (hostname, namespace, port).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reach {
-    pub(crate) address: ReachAddress,
-    pub(crate) port: u16,
-    /// Name of the service port that it is for.
-    pub(crate) port_name: ArcStr,
-    pub(crate) labels: ReachLabels,
-    /// Speaks Istio's mTLS (`security.istio.io/tlsMode: istio`).
-    pub(crate) mtls: bool,
-    pub(crate) ready: bool,
-}
-
-/// Labels of an endpoint: its pod's, or its own.
-#[derive(Debug, Clone)]
-pub(crate) enum ReachLabels {
-    None,
-    Pod(Arc<PodSpec>),
-    Own(Box<Labels>),
-}
-
-impl ReachLabels {
-    fn own(labels: &Labels) -> Self {
-        if labels.is_empty() { Self::None } else { Self::Own(Box::new(labels.clone())) }
-    }
-}
-
-impl Deref for ReachLabels {
-    type Target = [(ArcStr, ArcStr)];
-
-    fn deref(&self) -> &Self::Target {
-        match self {
-            Self::None => &[],
-            Self::Pod(pod) => &pod.meta.labels,
-            Self::Own(labels) => labels,
+        if self.kubernetes {
+            arcstr::literal!(".metadata.name")
+        } else {
+            place(&PLACES.hosts, ".spec.hosts", self.host_index)
         }
     }
-}
-
-impl PartialEq for ReachLabels {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl Eq for ReachLabels {}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ReachAddress {
-    Ip(IpAddr),
-    Name(ArcStr),
-    /// A Unix socket: nothing that the network shows.
-    Unix,
 }
 
 /// Hostnames, by order and by name.
@@ -231,10 +213,6 @@ pub(crate) struct Registry {
     pub(crate) public: Vec<UpstreamId>,
     /// In order: what is exported to a namespace by name.
     pub(crate) exported: FxHashMap<ArcStr, Vec<UpstreamId>>,
-    /// The one that stands for a hostname in a namespace (`ServiceIndex.HostnameAndNamespace`).
-    pub(crate) by_host: FxHashMap<ArcStr, SmallVec<[(ArcStr, UpstreamId); 1]>>,
-    /// Endpoints of (namespace, hostname).
-    endpoints: FxHashMap<(ArcStr, ArcStr), Box<[Reach]>>,
     /// Every upstream that has this hostname.
     pub(crate) of_host: host::Overlaps<UpstreamId>,
 }
@@ -253,7 +231,8 @@ pub(crate) struct Sources<'a> {
 }
 
 impl Registry {
-    pub(crate) fn new(sources: &Sources<'_>) -> Self {
+    /// `services`: the endpoints of Services.
+    pub(crate) fn new(sources: &Sources<'_>, services: &Endpoints) -> Self {
         let mut upstreams: Vec<Upstream> = Vec::new();
         for service in sources.services {
             upstreams.push(of_service(service, sources));
@@ -261,19 +240,14 @@ impl Registry {
         for entry in sources.entries {
             of_entry(entry, sources, &mut upstreams);
         }
-        upstreams.shrink_to_fit();
-        upstreams.sort_by(|a, b| {
-            (a.created, &a.sort_name, &a.namespace, !a.kubernetes, &a.object.name.name, a.host_index, a.address_index)
-                .cmp(&(
-                    b.created,
-                    &b.sort_name,
-                    &b.namespace,
-                    !b.kubernetes,
-                    &b.object.name.name,
-                    b.host_index,
-                    b.address_index,
-                ))
-        });
+        let mut upstreams = in_order(upstreams);
+        let entries = reach::of_entries(sources, services);
+        for upstream in &mut upstreams {
+            let key = (upstream.namespace.clone(), upstream.host.clone());
+            if let Some(list) = entries.get(&key).or_else(|| services.get(&key)) {
+                upstream.reach = Arc::clone(list);
+            }
+        }
         resolve_aliases(&mut upstreams);
         if !sources.rules.ip_autoallocate {
             allocate::addresses(&mut upstreams);
@@ -284,21 +258,11 @@ impl Registry {
         }
         registry.of_host =
             host::Overlaps::new((0u32..).zip(&registry.upstreams).map(|(n, u)| (&u.host, UpstreamId(n))));
-        registry.endpoints = endpoints(sources).into_iter().map(|(key, list)| (key, list.into())).collect();
         registry
     }
 
     fn index(&mut self, id: UpstreamId) {
         let upstream = &self.upstreams[id.0 as usize];
-        let namespaces = self.by_host.entry(upstream.host.clone()).or_default();
-        match namespaces.iter_mut().find(|(ns, _)| *ns == upstream.namespace) {
-            None => namespaces.push((upstream.namespace.clone(), id)),
-            Some((_, known)) => {
-                if upstream.kubernetes && !self.upstreams[known.0 as usize].kubernetes {
-                    *known = id;
-                }
-            }
-        }
         match &upstream.visibility {
             Visibility::Public => self.public.push(id),
             Visibility::Nobody => {}
@@ -319,34 +283,61 @@ impl Registry {
         self.exported.get(namespace).into_iter().flatten().chain(&self.public).copied()
     }
 
-    /// The upstreams of a hostname, one for each namespace.
-    pub(crate) fn named(&self, host: &str) -> &[(ArcStr, UpstreamId)] {
-        self.by_host.get(host).map_or(&[], SmallVec::as_slice)
+    /// The upstreams of a hostname, one for each namespace: the first, or the first of Kubernetes
+    /// (`ServiceIndex.HostnameAndNamespace`).
+    pub(crate) fn named(&self, host: &str) -> SmallVec<[UpstreamId; 2]> {
+        let mut out: SmallVec<[UpstreamId; 2]> = SmallVec::new();
+        for id in self.of_host.get(host).into_iter().flatten() {
+            let upstream = self.get(*id);
+            match out.iter_mut().find(|known| self.get(**known).namespace == upstream.namespace) {
+                None => out.push(*id),
+                Some(known) => {
+                    if upstream.kubernetes && !self.get(*known).kubernetes {
+                        *known = *id;
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// The one of them that is of a namespace.
+    pub(crate) fn named_in(&self, host: &str, namespace: &str) -> Option<UpstreamId> {
+        self.named(host).into_iter().find(|id| self.get(*id).namespace == namespace)
     }
 
     /// Endpoints that a host has on a port of this number, from whichever of its entries: istiod keeps them by namespace, host and
     /// number, and of several entries the last one that has any counts (`initServiceRegistry`, `ServiceEndpointsByPort`).
     pub(crate) fn reach_by_number<'a>(
         &'a self,
-        upstream: &Upstream,
+        upstream: &'a Upstream,
         number: u16,
-    ) -> impl Iterator<Item = &'a Reach> + 'a {
-        let list =
-            self.endpoints.get(&(upstream.namespace.clone(), upstream.host.clone())).map_or(&[][..], |list| &**list);
+    ) -> impl Iterator<Item = &'a Reach> {
+        let list = &upstream.reach;
         let same = self.of_host.get(&upstream.host).into_iter().flatten().map(|id| self.get(*id));
         let named = same
             .filter(|u| u.namespace == upstream.namespace)
             .filter_map(|u| u.ports.iter().find(|p| p.number == number))
-            .rfind(|p| list.iter().any(|r| r.port_name == p.name))
-            .map(|p| p.name.clone());
-        list.iter().filter(move |r| named.as_ref() == Some(&r.port_name))
+            .rfind(|p| list.iter().any(|r| r.on(&p.name).next().is_some()))
+            .map(|p| &p.name);
+        list.iter().filter(move |r| named.is_some_and(|name| r.on(name).next().is_some()))
     }
+}
 
-    /// Endpoints of a port.
-    pub(crate) fn reach<'a>(&'a self, upstream: &Upstream, port: &'a Port) -> impl Iterator<Item = &'a Reach> + 'a {
-        let list = self.endpoints.get(&(upstream.namespace.clone(), upstream.host.clone()));
-        list.into_iter().flatten().filter(move |r| r.port_name == port.name)
+/// Oldest first, then by name, then by namespace (`SortServicesByCreationTime`).
+fn in_order(upstreams: Vec<Upstream>) -> Vec<Upstream> {
+    fn key(u: &Upstream) -> impl Ord + '_ {
+        // of those that are as old the hostname decides, of Services the name
+        let name = if u.kubernetes { &u.object.name.name } else { &u.host };
+        (u.created, name, &u.namespace, !u.kubernetes, &u.object.name.name, u.host_index, u.address_index)
     }
+    // upstreams are large: their order is found without moving them
+    let mut order: Vec<u32> = (0..upstreams.len() as u32).collect();
+    order.sort_by(|a, b| key(&upstreams[*a as usize]).cmp(&key(&upstreams[*b as usize])));
+    let mut slots: Vec<Option<Upstream>> = upstreams.into_iter().map(Some).collect();
+    let mut out = Vec::with_capacity(slots.len());
+    out.extend(order.into_iter().filter_map(|n| slots[n as usize].take()));
+    out
 }
 
 fn of_service(service: &Arc<Service>, sources: &Sources<'_>) -> Upstream {
@@ -362,10 +353,9 @@ fn of_service(service: &Arc<Service>, sources: &Sources<'_>) -> Upstream {
         address_index: 0,
         kubernetes: true,
         created: meta.created,
-        sort_name: meta.name().clone(),
         address: service.cluster_ips.first().map_or(Address::Any, |ip| Address::Ip(*ip)),
-        cluster_ips: service.cluster_ips.clone(),
-        allocated: Vec::new(),
+        cluster_ips: service.cluster_ips.as_slice().into(),
+        allocated: Box::default(),
         ports: (0u16..)
             .zip(&service.ports)
             .map(|(index, p)| Port {
@@ -389,7 +379,8 @@ fn of_service(service: &Arc<Service>, sources: &Sources<'_>) -> Upstream {
         source: Source::Service(Arc::clone(service)),
         visibility: Visibility::new(declared.unwrap_or(&sources.config.service_export), meta.namespace()),
         external_name: alias.then(|| service.external_name.clone()),
-        aliases: Vec::new(),
+        aliases: Box::default(),
+        reach: Arc::default(),
     }
 }
 
@@ -420,9 +411,9 @@ fn of_entry(entry: &Arc<ServiceEntry>, sources: &Sources<'_>, out: &mut Vec<Upst
     for (host_index, host) in (0u16..).zip(&entry.hosts) {
         let allocated = if auto {
             let places = (0u16..).zip(&entry.allocated).filter(|(_, (_, h))| h == host);
-            places.filter_map(|(n, (value, _))| value.parse().ok().map(|ip| (n, ip))).collect()
+            places.filter_map(|(n, (value, _))| value.parse().ok().map(|ip| (n, ip))).collect::<Box<[_]>>()
         } else {
-            Vec::new()
+            Box::default()
         };
         for (address_index, address) in &addresses {
             out.push(Upstream {
@@ -433,9 +424,8 @@ fn of_entry(entry: &Arc<ServiceEntry>, sources: &Sources<'_>, out: &mut Vec<Upst
                 address_index: *address_index,
                 kubernetes: false,
                 created: entry.meta.created,
-                sort_name: host.clone(),
                 address: *address,
-                cluster_ips: Vec::new(),
+                cluster_ips: Box::default(),
                 allocated: allocated.clone(),
                 ports: ports.clone(),
                 resolution: entry.resolution,
@@ -443,7 +433,8 @@ fn of_entry(entry: &Arc<ServiceEntry>, sources: &Sources<'_>, out: &mut Vec<Upst
                 source: Source::Entry(Arc::clone(entry)),
                 visibility: entry_visibility(entry, sources),
                 external_name: None,
-                aliases: Vec::new(),
+                aliases: Box::default(),
+                reach: Arc::default(),
             });
         }
     }
@@ -503,203 +494,7 @@ fn resolve_aliases(upstreams: &mut [Upstream]) {
     }
     for upstream in upstreams {
         if let Some(list) = aliases.get(&upstream.host) {
-            upstream.aliases.clone_from(list);
+            upstream.aliases = list.as_slice().into();
         }
-    }
-}
-
-fn endpoints(sources: &Sources<'_>) -> FxHashMap<(ArcStr, ArcStr), Vec<Reach>> {
-    let mut out: FxHashMap<(ArcStr, ArcStr), Vec<Reach>> = FxHashMap::default();
-    let mut pods: FxHashMap<(&str, &str), &Arc<PodSpec>> = FxHashMap::default();
-    let mut pods_of: FxHashMap<&str, Vec<&Arc<PodSpec>>> = FxHashMap::default();
-    for pod in sources.pods {
-        pods.insert((pod.meta.namespace(), pod.meta.name()), pod);
-        pods_of.entry(pod.meta.namespace()).or_default().push(pod);
-    }
-    let mut of_service: FxHashMap<(&str, &str), Vec<&EndpointSlice>> = FxHashMap::default();
-    for slice in sources.slices {
-        of_service.entry((&slice.namespace, &slice.service)).or_default().push(slice);
-    }
-    for service in sources.services {
-        let meta = &service.meta;
-        let key = (meta.namespace().clone(), host::service_host(meta.name(), meta.namespace()));
-        if service.kind == ServiceType::ExternalName && !sources.rules.external_name_alias {
-            let named = |p: &object::kube::ServicePort| Reach {
-                address: ReachAddress::Name(service.external_name.clone()),
-                port: p.number,
-                port_name: p.name.clone(),
-                labels: ReachLabels::None,
-                mtls: false,
-                ready: true,
-            };
-            out.insert(key, service.ports.iter().map(named).collect());
-            continue;
-        }
-        let list = match of_service.get(&(meta.namespace().as_str(), meta.name().as_str())) {
-            Some(slices) => slices.iter().flat_map(|s| of_slice(s, &pods)).collect(),
-            // no slice of any Service: the objects were written by hand, so the pods that the selector names are the endpoints
-            None if !sources.slices.is_empty() => Vec::new(),
-            None => of_selector(service, pods_of.get(meta.namespace().as_str()).map_or(&[], Vec::as_slice)),
-        };
-        out.insert(key, list);
-    }
-    let mut workloads: FxHashMap<&str, Vec<&WorkloadEntry>> = FxHashMap::default();
-    for workload in sources.workloads {
-        workloads.entry(workload.meta.namespace()).or_default().push(workload);
-    }
-    let mut entries: Vec<&ServiceEntry> = sources.entries.iter().map(|e| &**e).collect();
-    entries.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
-    for entry in entries {
-        for host in &entry.hosts {
-            let key = (entry.meta.namespace().clone(), host.clone());
-            let list = out.entry(key).or_default();
-            let new = of_entry_host(entry, host, &workloads, &pods_of);
-            for reach in new {
-                // one endpoint only for each port of a round-robin entry (mergeServicesInstancesByNamespaceHost)
-                let taken = entry.resolution == Resolution::DnsRoundRobin
-                    && list.iter().any(|r| r.port_name == reach.port_name);
-                if !taken && !list.contains(&reach) {
-                    list.push(reach);
-                }
-            }
-        }
-    }
-    out
-}
-
-fn of_slice(slice: &EndpointSlice, pods: &FxHashMap<(&str, &str), &Arc<PodSpec>>) -> Vec<Reach> {
-    let mut out = Vec::new();
-    for endpoint in &slice.endpoints {
-        let pod = match &endpoint.pod {
-            // istiod waits for the pod of an endpoint (endpointslice.go updateEndpointCacheForSlice)
-            Some(name) => match pods.get(&(slice.namespace.as_str(), name.as_str())) {
-                Some(pod) => Some(pod),
-                None => continue,
-            },
-            None => None,
-        };
-        let labels = pod.map_or(ReachLabels::None, |p| ReachLabels::Pod(Arc::clone(p)));
-        for (name, port) in &slice.ports {
-            out.push(Reach {
-                address: ReachAddress::Ip(endpoint.address),
-                port: *port,
-                port_name: name.clone(),
-                mtls: speaks_mtls(&labels),
-                labels: labels.clone(),
-                ready: endpoint.ready,
-            });
-        }
-    }
-    out
-}
-
-fn of_selector(service: &Service, pods: &[&Arc<PodSpec>]) -> Vec<Reach> {
-    let mut out = Vec::new();
-    if service.selector.is_empty() {
-        return out;
-    }
-    for pod in pods.iter().filter(|p| selects(&service.selector, &p.meta.labels)) {
-        if matches!(pod.phase.as_str(), "Succeeded" | "Failed") {
-            continue;
-        }
-        let Some(address) = pod.ips.first() else { continue };
-        for port in &service.ports {
-            let Some(target) = target_port(pod, port) else { continue };
-            out.push(Reach {
-                address: ReachAddress::Ip(*address),
-                port: target,
-                port_name: port.name.clone(),
-                mtls: speaks_mtls(&pod.meta.labels),
-                labels: ReachLabels::Pod(Arc::clone(pod)),
-                ready: true,
-            });
-        }
-    }
-    out
-}
-
-/// The container port that a Service's port means in a pod.
-pub(crate) fn target_port(pod: &PodSpec, port: &object::kube::ServicePort) -> Option<u16> {
-    match &port.target {
-        Ok(number) => Some(*number),
-        Err(name) => pod
-            .containers
-            .iter()
-            .flat_map(|c| &c.ports)
-            .find(|(n, _, transport)| n == name && *transport == port.transport)
-            .map(|(_, number, _)| *number),
-    }
-}
-
-fn speaks_mtls(labels: &[(ArcStr, ArcStr)]) -> bool {
-    object::read::label(labels, "security.istio.io/tlsMode").is_some_and(|v| v == "istio")
-}
-
-fn of_entry_host(
-    entry: &ServiceEntry,
-    host: &ArcStr,
-    workloads: &FxHashMap<&str, Vec<&WorkloadEntry>>,
-    pods: &FxHashMap<&str, Vec<&Arc<PodSpec>>>,
-) -> Vec<Reach> {
-    let mut out = Vec::new();
-    let namespace = entry.meta.namespace().as_str();
-    if let Some(selector) = &entry.selector {
-        for workload in workloads.get(namespace).into_iter().flatten() {
-            let endpoint = &workload.endpoint;
-            let named = endpoint.address.parse::<IpAddr>().is_err();
-            if selects(selector, &endpoint.labels) && (!named || entry.resolution.is_dns()) {
-                of_endpoint(entry, endpoint, &mut out);
-            }
-        }
-        for pod in pods.get(namespace).into_iter().flatten().filter(|p| selects(selector, &p.meta.labels)) {
-            let Some(ip) = pod.ips.first() else { continue };
-            for port in &entry.ports {
-                out.push(Reach {
-                    address: ReachAddress::Ip(*ip),
-                    port: port.target.unwrap_or(port.number),
-                    port_name: port.name.clone(),
-                    mtls: speaks_mtls(&pod.meta.labels),
-                    labels: ReachLabels::Pod(Arc::clone(pod)),
-                    ready: true,
-                });
-            }
-        }
-    } else if entry.endpoints.is_empty() && entry.resolution.is_dns() {
-        for port in &entry.ports {
-            out.push(Reach {
-                address: ReachAddress::Name(host.clone()),
-                port: port.target.unwrap_or(port.number),
-                port_name: port.name.clone(),
-                labels: ReachLabels::None,
-                mtls: false,
-                ready: true,
-            });
-        }
-    } else {
-        for endpoint in &entry.endpoints {
-            of_endpoint(entry, endpoint, &mut out);
-        }
-    }
-    out
-}
-
-fn of_endpoint(entry: &ServiceEntry, endpoint: &object::Endpoint, out: &mut Vec<Reach>) {
-    let address = if endpoint.address.starts_with("unix://") {
-        ReachAddress::Unix
-    } else {
-        endpoint.address.parse().map_or_else(|_| ReachAddress::Name(endpoint.address.clone()), ReachAddress::Ip)
-    };
-    let mode = object::read::label(&endpoint.labels, "security.istio.io/tlsMode");
-    for port in &entry.ports {
-        let EntryPort { number, name, target, .. } = port;
-        let named = endpoint.ports.iter().find(|(n, p)| n == name && *p > 0).map(|(_, p)| *p);
-        out.push(Reach {
-            port: if address == ReachAddress::Unix { 0 } else { named.or(*target).unwrap_or(*number) },
-            address: address.clone(),
-            port_name: name.clone(),
-            mtls: mode.map_or(endpoint.service_account, |m| m == "istio"),
-            labels: ReachLabels::own(&endpoint.labels),
-            ready: true,
-        });
     }
 }

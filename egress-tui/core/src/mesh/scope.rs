@@ -348,14 +348,15 @@ impl Scope {
     /// The upstream that a destination means: of the own namespace whatever its exportTo, else a visible one.
     fn pick(&self, index: &Index, host: &str) -> Option<UpstreamId> {
         let named = index.registry.named(host);
-        if let Some((_, own)) = named.iter().find(|(ns, _)| *ns == self.namespace) {
+        let get = |id: &UpstreamId| index.registry.get(*id);
+        if let Some(own) = named.iter().find(|id| get(id).namespace == self.namespace) {
             return Some(*own);
         }
-        let visible = named.iter().filter(|(_, id)| index.registry.get(*id).visibility.includes(&self.namespace));
+        let visible = named.iter().copied().filter(|id| get(id).visibility.includes(&self.namespace));
         if index.rules.pick_best_namespace {
-            visible.map(|(_, id)| *id).min_by_key(|id| (!index.registry.get(*id).kubernetes, *id))
+            visible.min_by_key(|id| (!get(id).kubernetes, *id))
         } else {
-            visible.min_by(|a, b| a.0.cmp(&b.0)).map(|(_, id)| *id)
+            visible.min_by(|a, b| get(a).namespace.cmp(&get(b).namespace))
         }
     }
 
@@ -418,8 +419,7 @@ fn select_services(index: &Index, own: &ArcStr, listed: &FxHashMap<ArcStr, Liste
     let mut imported: Vec<Scoped> = Vec::new();
     let candidates: Vec<UpstreamId> = if all_exact(listed) {
         let pairs = listed.iter().flat_map(|(ns, l)| l.exact.iter().map(move |h| (ns, h)));
-        let found =
-            pairs.filter_map(|(ns, h)| index.registry.named(h).iter().find(|(n, _)| n == ns).map(|(_, id)| *id));
+        let found = pairs.filter_map(|(ns, h)| index.registry.named_in(h, ns));
         let mut found: Vec<UpstreamId> = found.filter(|id| index.registry.get(*id).visibility.includes(own)).collect();
         found.sort();
         found

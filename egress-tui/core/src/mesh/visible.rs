@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use crate::mesh::host::{HostMap, Overlaps};
 use crate::mesh::object::read::selects;
@@ -306,14 +307,14 @@ impl DestinationRules {
         catch_all
     }
 
-    fn candidates(&self, namespace: &ArcStr, upstream: &Upstream) -> Option<Vec<&Merged>> {
+    fn candidates(&self, namespace: &ArcStr, upstream: &Upstream) -> Option<SmallVec<[&Merged; 2]>> {
         let local = if *namespace == self.root { Some(&self.root_private) } else { self.local.get(namespace) };
         if let Some(found) = local.and_then(|m| m.most_specific(&upstream.host)) {
             return Some(found.iter().collect());
         }
         let exported = |owner: &ArcStr| {
             let found = self.exported.get(owner)?.most_specific(&upstream.host)?;
-            let ours: Vec<&Merged> = found
+            let ours: SmallVec<[&Merged; 2]> = found
                 .iter()
                 .filter(|m| m.exported.as_ref().is_none_or(|e| e.iter().any(|e| e == "*" || e == namespace)))
                 .collect();

@@ -30,7 +30,7 @@ use crate::mesh::object::kube::SliceEndpoint;
 use crate::mesh::object::read::{At, Reading, selects};
 use crate::mesh::object::{EndpointSlice, MeshConfig, Meta, PodSpec, Service, ServiceType};
 use crate::mesh::options::{IstioVersion, Rules};
-use crate::mesh::registry::target_port;
+use crate::mesh::reach::target_port;
 use crate::name::printable;
 use crate::verdict::{Mark, Step};
 
@@ -154,11 +154,6 @@ impl Declared {
 fn nowhere(number: usize) -> IpAddr {
     let [_, a, b, c] = (number as u32).to_be_bytes();
     IpAddr::V4(Ipv4Addr::new(0, a, b, c))
-}
-
-/// See [`nowhere`].
-pub(crate) fn is_nowhere(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V4(v4) if v4.octets()[0] == 0)
 }
 
 /// Puts what is declared in the place of what is not known.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use arcstr::ArcStr;
 use rustc_hash::FxHashSet;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::name::printable;
 
@@ -79,6 +79,13 @@ impl Reading {
     }
 }
 
+/// Objects with fewer fields are searched from their beginning, which takes less than hashing the key.
+const FEW: usize = 12;
+
+fn field<'v>(map: &'v Map<String, Value>, key: &str) -> Option<&'v Value> {
+    if map.len() > FEW { map.get(key) } else { map.iter().find(|(k, _)| *k == key).map(|(_, v)| v) }
+}
+
 /// A field, present or not.
 #[derive(Clone, Copy)]
 pub(crate) struct At<'a> {
@@ -104,7 +111,7 @@ impl<'a> At<'a> {
     /// Runs `f` on a field of this object; absent parents have absent fields.
     pub(crate) fn key<T>(&self, key: &str, f: impl FnOnce(At<'_>) -> T) -> T {
         let value = match self.value {
-            Some(Value::Object(map)) => map.get(key).filter(|v| !v.is_null()),
+            Some(Value::Object(map)) => field(map, key).filter(|v| !v.is_null()),
             Some(Value::Null) | None => None,
             Some(_) => {
                 self.note("is not an object");
