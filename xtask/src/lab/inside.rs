@@ -19,7 +19,7 @@ use rustix::thread::{
     LinkNameSpaceType, move_into_link_name_space, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-use crate::lab::{client, outside};
+use crate::lab::{ambient, client, outside};
 use crate::tools::tool;
 
 /// The hidden verb.
@@ -33,6 +33,10 @@ pub(crate) enum Inside {
     Dns(outside::Dns),
     /// The hosts outside.
     World(outside::World),
+    /// ztunnel, in the namespaces of the pods that it serves.
+    Ztunnel(ambient::Ztunnel),
+    /// A waypoint.
+    Waypoint(ambient::Waypoint),
     /// Traffic.
     Client(client::Client),
 }
@@ -45,6 +49,8 @@ impl Inside {
             Self::Exec(exec) => exec.run(),
             Self::Dns(dns) => dns.run(),
             Self::World(world) => world.run(),
+            Self::Ztunnel(ztunnel) => ztunnel.run(),
+            Self::Waypoint(waypoint) => waypoint.run(),
             Self::Client(client) => client.run(),
         }
     }

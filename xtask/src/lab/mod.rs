@@ -3,8 +3,9 @@
 //! Real namespaces, real iptables rules, real Envoys running what istiod generated, real traffic, and the program on top
 //! of it. The lab's truth is Istio's configuration and Envoy's access logs, never the program's own engine.
 
+pub(crate) mod ambient;
 pub(crate) mod certs;
-pub(crate) mod cgroup;
+mod cgroup;
 pub(crate) mod client;
 pub(crate) mod inside;
 pub(crate) mod node;

@@ -20,12 +20,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use rcgen::SanType;
 
 use crate::lab::certs::{Authority, dns, spiffe};
-use crate::lab::objects::{Objects, PROXY_ID, Pod};
+use crate::lab::objects::{Objects, PROXY_ID, Pod, Proxy};
 use crate::lab::run::Run;
 use crate::lab::scenario::{Play, Scenario};
-use crate::lab::{cgroup, rules};
+use crate::lab::{ambient, cgroup, rules};
 use crate::tools::{find, tool};
 
 /// What the node is called among the sandboxes; no pod's key lacks the slash.
@@ -146,7 +147,11 @@ impl Node {
                 continue;
             }
             let etc = node.prepare(&pod.key(), &resolv_conf(&pod.namespace, resolver))?;
-            authority.write(&etc.join("certs"), vec![spiffe(&pod.namespace, &pod.service_account)?])?;
+            let mut names = vec![spiffe(&pod.namespace, &pod.service_account)?];
+            if pod.proxy == Some(Proxy::Waypoint) {
+                names.push(SanType::IpAddress(pod.ip.into()));
+            }
+            authority.write(&etc.join("certs"), names)?;
         }
         let names = scenario.names.keys().map(|n| dns(n)).collect::<Result<Vec<_>>>()?;
         let certificates = node.run.folder.join("outside-certs");
@@ -159,6 +164,7 @@ impl Node {
         node.wire(&machine, &services, resolver, scenario)?;
         node.serve(scenario, &services, resolver, &certificates)?;
         node.start_proxies(scenario, envoy)?;
+        node.start_ambient(scenario, resolver)?;
         Ok(node)
     }
 
@@ -236,7 +242,7 @@ impl Node {
                  route add default via {gateway}\n",
                 pod.ip
             );
-            let rules = rules::istio_init(pod);
+            let rules = rules::istio_init(pod).or_else(|| rules::ambient(pod));
             // as Kubernetes does, so that gateways may listen below 1024
             sandbox.plan(&own, rules.as_deref(), "net.ipv4.ip_unprivileged_port_start=0\n")?;
         }
@@ -273,18 +279,8 @@ impl Node {
             .map(str::to_owned);
         for (place, command) in [(NODE, dns), (OUTSIDE, world)] {
             let cgroup = self.run.unobserved.join(place);
-            let mut command = self.command(place, place, &cgroup, (0, 0), &command)?;
-            command.stdin(Stdio::null()).stdout(Stdio::piped());
-            command.stderr(File::create(self.run.folder.join(format!("{place}.log")))?);
-            let mut child = command.spawn()?;
-            let said = child.stdout.take().context("no pipe")?;
-            self.children.push(child);
-            let mut line = String::new();
-            BufReader::new(said).read_line(&mut line)?;
-            if line.trim() != "ready" {
-                let log = fs::read_to_string(self.run.folder.join(format!("{place}.log"))).unwrap_or_default();
-                bail!("the servers of {place} did not start: {}", log.trim());
-            }
+            let command = self.command(place, place, &cgroup, (0, 0), &command)?;
+            self.serve_as(place, command)?;
         }
         Ok(())
     }
@@ -292,7 +288,10 @@ impl Node {
     fn start_proxies(&mut self, scenario: &Scenario, envoy: &Path) -> Result<()> {
         let mut waiting = Vec::new();
         for pod in self.pods.clone() {
-            let (Some(_), Some(id)) = (pod.proxy, pod.containers.get("istio-proxy")) else { continue };
+            let (Some(proxy), Some(id)) = (pod.proxy, pod.containers.get("istio-proxy")) else { continue };
+            if !proxy.is_envoy() {
+                continue;
+            }
             let config = self.sandbox(&pod.key())?.folder.join("envoy.json");
             let given = scenario.envoy(&pod.namespace, &pod.name);
             fs::copy(&given, &config).with_context(|| format!("{}", given.display()))?;
@@ -319,6 +318,59 @@ impl Node {
         }
         self.all_do("ready", &waiting)?;
         self.proxies = waiting.len();
+        Ok(())
+    }
+
+    /// ztunnel and waypoints.
+    fn start_ambient(&mut self, scenario: &Scenario, resolver: Ipv4Addr) -> Result<()> {
+        let file = self.run.folder.join("vips.json");
+        fs::write(&file, serde_json::to_string_pretty(&scenario.vips)?)?;
+        let vips = ["--vips".to_owned(), file.display().to_string()];
+        for pod in self.pods.clone() {
+            let (name, user, words) = match pod.proxy {
+                Some(Proxy::Waypoint) => ("envoy", (PROXY_ID, PROXY_ID), vec!["waypoint".to_owned()]),
+                Some(Proxy::Ztunnel) => {
+                    ("ztunnel", (0, ambient::GROUP), vec!["ztunnel".into(), "--resolver".into(), resolver.to_string()])
+                }
+                Some(Proxy::Sidecar | Proxy::Router) | None => continue,
+            };
+            let id = pod.containers.get("istio-proxy").with_context(|| format!("pod {} has no proxy", pod.key()))?;
+            let program = self.program(name)?;
+            let mut command = vec![program.display().to_string(), "inside".to_owned()];
+            command.extend(words.into_iter().chain(vips.clone()));
+            if pod.proxy == Some(Proxy::Ztunnel) {
+                let served = self.pods.iter().filter(|p| p.is_ambient()).filter_map(|p| self.pid_of(&p.key()));
+                command.extend(served.map(|pid| pid.to_string()));
+            }
+            let cgroup = self.run.observed.join(cgroup::of_container(&pod, id));
+            let command = self.command(&pod.key(), &pod.key(), &cgroup, user, &command)?;
+            self.serve_as(&pod.key(), command)?;
+            self.proxies += 1;
+        }
+        Ok(())
+    }
+
+    /// This program under another name, which is then the process's.
+    fn program(&self, name: &str) -> Result<PathBuf> {
+        let program = self.binary.with_file_name(name);
+        if !program.exists() {
+            fs::hard_link(&self.binary, &program)?;
+        }
+        Ok(program)
+    }
+
+    /// Starts a server and waits until it says that it serves.
+    fn serve_as(&mut self, what: &str, mut command: Command) -> Result<()> {
+        let log = self.run.folder.join(format!("{}.log", what.replace('/', ".")));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?);
+        let mut child = command.spawn()?;
+        let said = child.stdout.take().context("no pipe")?;
+        self.children.push(child);
+        let mut line = String::new();
+        BufReader::new(said).read_line(&mut line)?;
+        if line.trim() != "ready" {
+            bail!("the servers of {what} did not start: {}", fs::read_to_string(log).unwrap_or_default().trim());
+        }
         Ok(())
     }
 
@@ -365,10 +417,7 @@ impl Node {
             .containers
             .get(&play.container)
             .with_context(|| format!("pod {pod} has no container {:?}", play.container))?;
-        let client = self.binary.with_file_name(&play.r#as);
-        if !client.exists() {
-            fs::hard_link(&self.binary, &client)?;
-        }
+        let client = self.program(&play.r#as)?;
         let sandbox = self.sandbox(if found.host_network { NODE } else { pod })?;
         let network = format!("/proc/{}/ns/net", sandbox.pid);
         let early = play.early.then(|| Rules { network, file: sandbox.rules() });

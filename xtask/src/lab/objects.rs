@@ -46,11 +46,27 @@ pub(crate) struct Pod {
 pub(crate) enum Proxy {
     /// Takes the pod's outbound connections.
     Sidecar,
-    /// A gateway or waypoint: nothing is redirected.
+    /// A gateway: nothing is redirected.
     Router,
+    /// Takes tunnels of ambient pods; nothing is redirected.
+    Waypoint,
+    /// Serves the node's ambient pods.
+    Ztunnel,
+}
+
+impl Proxy {
+    /// An Envoy with what istiod generated for it.
+    pub(crate) fn is_envoy(self) -> bool {
+        matches!(self, Self::Sidecar | Self::Router)
+    }
 }
 
 impl Pod {
+    /// The CNI agent redirected it to ztunnel.
+    pub(crate) fn is_ambient(&self) -> bool {
+        self.annotations.get("ambient.istio.io/redirection").is_some_and(|v| v == "enabled")
+    }
+
     /// `namespace/name`.
     pub(crate) fn key(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
@@ -204,7 +220,9 @@ fn pod(pod: &Value) -> Result<Pod> {
         .find(|c| c["name"] == "istio-proxy")
         .map(|c| match list(&c["args"]).get(1).and_then(Value::as_str) {
             Some("sidecar") => Ok(Proxy::Sidecar),
-            Some("router" | "waypoint") => Ok(Proxy::Router),
+            Some("router") => Ok(Proxy::Router),
+            Some("waypoint") => Ok(Proxy::Waypoint),
+            Some("ztunnel") => Ok(Proxy::Ztunnel),
             other => bail!("Pod {name}: istio-proxy runs {other:?}"),
         })
         .transpose()?;

@@ -14,7 +14,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use simple_dns::rdata::{A, RData};
-use simple_dns::{CLASS, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
+use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, ResourceRecord, TYPE};
 
 use crate::lab::scenario::Host;
 
@@ -50,7 +50,31 @@ impl Dns {
 /// Seconds that an answer may be kept.
 const TTL: u32 = 30;
 
-fn answer(names: &BTreeMap<String, Vec<Ipv4Addr>>, query: &[u8]) -> Option<Vec<u8>> {
+/// A query for the A records of a name.
+pub(crate) fn query(name: &str) -> Result<Vec<u8>> {
+    let mut packet = Packet::new_query(1);
+    packet.set_flags(PacketFlag::RECURSION_DESIRED);
+    let question = Question::new(Name::new(name)?, QTYPE::TYPE(TYPE::A), QCLASS::CLASS(CLASS::IN), false);
+    packet.questions.push(question);
+    Ok(packet.build_bytes_vec()?)
+}
+
+/// The first A record of a reply.
+pub(crate) fn first_address(reply: &[u8]) -> Option<Ipv4Addr> {
+    let reply = Packet::parse(reply).ok()?;
+    reply.answers.iter().find_map(|r| match &r.rdata {
+        RData::A(a) => Some(Ipv4Addr::from(a.address)),
+        _ => None,
+    })
+}
+
+/// The name that a query is about.
+pub(crate) fn asks_for(query: &[u8]) -> Option<String> {
+    Some(Packet::parse(query).ok()?.questions.first()?.qname.to_string().to_ascii_lowercase())
+}
+
+/// The reply to a query.
+pub(crate) fn answer(names: &BTreeMap<String, Vec<Ipv4Addr>>, query: &[u8]) -> Option<Vec<u8>> {
     let query = Packet::parse(query).ok()?;
     let question = query.questions.first()?.clone();
     let mut reply = Packet::new_reply(query.id());
@@ -171,7 +195,8 @@ fn http(stream: &mut (impl std::io::Read + std::io::Write)) -> Result<()> {
     }
 }
 
-fn ready() -> Result<()> {
+/// Says that it serves.
+pub(crate) fn ready() -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "ready")?;
     out.flush()?;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::lab::ambient::{DNS_PORT, GROUP, PORT};
 use crate::lab::objects::{Node, PROXY_ID, Pod, Proxy, Service, ServicePort};
 
 const ANNOTATIONS: &str = "traffic.sidecar.istio.io/";
@@ -74,6 +75,20 @@ pub(crate) fn istio_init(pod: &Pod) -> Option<String> {
     }
     t.push_str("COMMIT\n");
     Some(t)
+}
+
+/// The nat table of an ambient pod as the CNI agent leaves it (Istio: `cni/pkg/iptables/iptables.go`): every connection and
+/// DNS query but ztunnel's own go to ztunnel, which listens in this namespace.
+pub(crate) fn ambient(pod: &Pod) -> Option<String> {
+    if !pod.is_ambient() || pod.host_network {
+        return None;
+    }
+    let theirs = format!("-m owner ! --gid-owner {GROUP}");
+    Some(format!(
+        "*nat\n:ISTIO_OUTPUT - [0:0]\n-A OUTPUT -j ISTIO_OUTPUT\n\
+         -A ISTIO_OUTPUT ! -o lo -p udp --dport 53 {theirs} -j REDIRECT --to-ports {DNS_PORT}\n\
+         -A ISTIO_OUTPUT ! -d 127.0.0.1/32 -p tcp {theirs} -j REDIRECT --to-ports {PORT}\nCOMMIT\n"
+    ))
 }
 
 /// The node's nat table: Services to their endpoints, and pods leave with the node's address.

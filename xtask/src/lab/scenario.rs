@@ -10,6 +10,8 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::lab::ambient::Vip;
+
 /// The file `scenario.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +27,9 @@ pub(crate) struct Scenario {
     /// The journey that `--burst` repeats.
     #[serde(default)]
     pub(crate) burst: Option<Burst>,
+    /// Addresses that ztunnel and waypoints know.
+    #[serde(default)]
+    pub(crate) vips: Vec<Vip>,
     /// Its folder.
     #[serde(skip)]
     pub(crate) folder: PathBuf,
@@ -237,7 +242,7 @@ mod tests {
 
     use super::*;
     use crate::lab::cgroup;
-    use crate::lab::objects::{Objects, Pod};
+    use crate::lab::objects::{Objects, Pod, Proxy};
 
     fn everything() -> Vec<(Scenario, Vec<Pod>)> {
         let with_pods = |scenario: Scenario| {
@@ -266,7 +271,7 @@ mod tests {
     #[test]
     fn every_proxy_has_what_istiod_generated_for_its_pod() {
         for (scenario, pods) in everything() {
-            for pod in pods.iter().filter(|p| p.proxy.is_some()) {
+            for pod in pods.iter().filter(|p| p.proxy.is_some_and(Proxy::is_envoy)) {
                 let file = scenario.envoy(&pod.namespace, &pod.name);
                 let text = fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
                 let bootstrap: Value = serde_json::from_slice(&text).expect("JSON");

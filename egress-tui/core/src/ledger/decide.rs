@@ -314,7 +314,9 @@ impl Ledger {
 
     /// HTTP requests share upstream connections: an open one of the same proxy may have carried this one.
     fn pooled(&self, socket: &Socket) -> Option<(SocketAddr, Option<NamespacedName>)> {
-        if !matches!(socket.bytes(), Bytes::Http | Bytes::Http2) {
+        // ztunnel's tunnels carry one connection after the other, whatever their bytes
+        let tunnels = socket.whose.pod.is_some_and(|p| self.mesh.pod(p).proxy == ProxyKind::Ambient);
+        if !tunnels && !matches!(socket.bytes(), Bytes::Http | Bytes::Http2) {
             return None;
         }
         let uid = socket.whose.pod_uid.as_ref()?;

@@ -21,6 +21,9 @@ use super::socket::{Key, Role, Socket};
 /// A journey never has more hops than this; a loop ends here.
 const MOST_HOPS: usize = 5;
 
+/// Port of waypoints for tunnels of the mesh.
+const HBONE: u16 = 15008;
+
 /// How much earlier than the accept a proxy's upstream socket may seem to begin: records of two CPUs overtake each other.
 const SLACK: u64 = 5 * Nanos::MILLI;
 
@@ -143,7 +146,10 @@ impl Ledger {
         }
         let from = Nanos(at.0.saturating_sub(SLACK));
         let until = socket.closed.map_or(u64::MAX, |c| c.0.saturating_add(SLACK));
-        let http = matches!(said.bytes(), Bytes::Http | Bytes::Http2);
+        // proxies add headers to HTTP, and a tunnel shows nothing of what is in it
+        let tunnel = socket.dialled.port() == HBONE
+            || socket.whose.pod.is_some_and(|p| self.mesh.pod(p).proxy == crate::mesh::ProxyKind::Ambient);
+        let http = tunnel || matches!(said.bytes(), Bytes::Http | Bytes::Http2);
         free.range((from, Key { cookie: crate::id::SocketCookie(0), peer: None })..)
             .take_while(|(started, _)| started.0 <= until)
             .filter_map(|(_, key)| self.sockets.get(key))
@@ -240,9 +246,12 @@ impl Ledger {
 
     /// The same as values for screens and reports.
     pub(super) fn hops(&self, key: Key) -> Vec<Hop> {
+        let kind = |s: &Socket| s.whose.pod.map(|p| self.mesh.pod(p).proxy);
         let hop = |(socket, evidence): (&Socket, Joint)| Hop {
             role: match socket.role {
+                Role::Sidecar if kind(socket) == Some(crate::mesh::ProxyKind::Ambient) => "ztunnel",
                 Role::Sidecar => "sidecar",
+                Role::Gateway if kind(socket) == Some(crate::mesh::ProxyKind::Waypoint) => "waypoint",
                 Role::Gateway => "gateway",
                 Role::Agent => "agent",
                 Role::App | Role::GatewayOther | Role::Stranger => "app",

@@ -283,7 +283,8 @@ impl Ledger {
     fn open(&mut self, new: &New, counters: Counters, failure: Option<Failure>) {
         let (whose, role) = attribute(&new.opener, new.local.map(|l| l.ip()), &self.surroundings(&new.opener));
         if let (Some(uid), true) = (&whose.pod_uid, new.opener.netns != NetnsCookie::default()) {
-            let host_network = whose.pod.is_none_or(|p| self.mesh.pod(p).host_network);
+            let host_network = whose.pod.is_none_or(|p| self.mesh.pod(p).host_network)
+                || whose.pod.is_some_and(|p| self.mesh.pod(p).proxy == crate::mesh::ProxyKind::Ztunnel);
             let shares = matches!(role, Role::App | Role::Sidecar | Role::Gateway | Role::GatewayOther);
             if whose.evidence == crate::world::Attribution::Cgroup && !host_network && shares {
                 forget_if_full(&mut self.netns);

@@ -25,13 +25,13 @@ pub(super) struct Key {
 pub(super) enum Role {
     /// An application's, or any process that behaves like one (a shell in the proxy's container).
     App,
-    /// Envoy of a sidecar.
+    /// Envoy of a sidecar, or ztunnel in the pod's network namespace.
     Sidecar,
     /// Envoy of a gateway or waypoint.
     Gateway,
     /// Another process in a gateway's pod.
     GatewayOther,
-    /// pilot-agent.
+    /// pilot-agent, or what ztunnel opens for itself.
     Agent,
     /// No pod.
     Host,
@@ -172,7 +172,15 @@ pub(super) fn attribute(opener: &Opener, local: Option<IpAddr>, around: &Surroun
         let pod = mesh.pod_by_ip(local?)?;
         Some((mesh.pod(pod).uid.clone(), Attribution::Address))
     };
-    let found = by_cgroup.or(by_netns).or_else(by_address);
+    // ztunnel opens the sockets of other pods, in their network namespaces
+    let kind = |uid: &str| mesh.pod_by_uid(uid).map(|p| mesh.pod(p).proxy);
+    let by_ztunnel = by_cgroup.as_ref().is_some_and(|(uid, _)| kind(uid) == Some(ProxyKind::Ztunnel));
+    let other = |found: &(ArcStr, Attribution)| by_cgroup.as_ref().is_none_or(|(uid, _)| *uid != found.0);
+    let found = if by_ztunnel {
+        by_netns.or_else(by_address).filter(other).or(by_cgroup)
+    } else {
+        by_cgroup.or(by_netns).or_else(by_address)
+    };
     let comm = around.process_comm.cloned().unwrap_or_else(|| comm_of(&opener.comm));
     let Some((uid, evidence)) = found else {
         let whose = Whose {
@@ -190,6 +198,8 @@ pub(super) fn attribute(opener: &Opener, local: Option<IpAddr>, around: &Surroun
     let container_role = container.map_or(ContainerRole::App, |c| c.role);
     let role = match pod.map(|p| mesh.pod(p).proxy) {
         None => Role::Stranger,
+        Some(ProxyKind::Ztunnel) if comm == "ztunnel" => Role::Agent,
+        Some(_) if by_ztunnel && evidence != Attribution::Cgroup => Role::Sidecar,
         Some(kind) => role_of(kind, container.map(|c| c.role), &comm, opener),
     };
     let container = container.map(|c| c.name.clone());

@@ -70,8 +70,8 @@ impl Mesh {
 
     /// What a captured connection gets.
     fn captured(&self, call: &Call<'_>) -> Expected {
-        if self.pod(call.pod).proxy == ProxyKind::Ambient {
-            return Expected::unknown("decisions of ztunnel and waypoints are not modelled");
+        if self.pod(call.pod).proxy == ProxyKind::Ambient || self.is_meant_for_ztunnel(call.pod) {
+            return self.by_ztunnel(call);
         }
         let Some(proxy) = self.proxy(call.pod) else {
             return Expected::unknown("this kind of proxy is not modelled");
@@ -168,6 +168,7 @@ impl Mesh {
             .insert(out.because.len().saturating_sub(1), registered_step(registered.registration, misses.first()));
         if call.leg == CallLeg::Outbound && !matches!(out.outcome, Outcome::ViaGateway | Outcome::Answered) {
             misses.extend(self.near_misses(&near, out));
+            misses.extend(self.sidecar_misses_waypoint(out));
         }
         let place = out.because.len().saturating_sub(1);
         for miss in

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::id::ObjectRef;
 use crate::manifest::RawObject;
+use crate::mesh::ambient;
 use crate::mesh::declared::{self, Declared, Origins};
 use crate::mesh::gatewayapi;
 use crate::mesh::kept::group;
@@ -61,6 +62,7 @@ pub(crate) struct Index {
     pub(crate) shared: Shared,
     /// Labels that selectors ask for.
     selected: FxHashSet<(ArcStr, ArcStr)>,
+    pub(crate) waypoints: Vec<gatewayapi::Waypoint>,
     /// What is only declared, and by which objects.
     pub(crate) origins: Origins,
     /// Objects that istiod does not read: outside of its discovery selectors, or of another revision; entries of these hosts.
@@ -300,6 +302,7 @@ impl Index {
         let namespaces: FxHashMap<ArcStr, Labels> =
             objects.namespaces.iter().map(|n| (n.meta.name().clone(), n.meta.labels.clone())).collect();
         let hidden = hide(&mut objects, &config, &namespaces, &rules);
+        let waypoints = ambient::waypoints(&objects.gateway_api);
         gatewayapi::translate(&mut objects, &namespaces);
         let unchanged = before.map_or_else(Unchanged::default, |b| Unchanged::of(b, &objects, version, &rules));
         let kept = |part: bool| before.filter(|_| part);
@@ -385,6 +388,7 @@ impl Index {
             policies_of,
             shared: Shared::default(),
             selected: FxHashSet::default(),
+            waypoints,
             origins,
             hidden,
         };

@@ -15,6 +15,7 @@
 //! tables are compiled when a pod first needs them, and shared between pods that are alike.
 
 mod allocate;
+mod ambient;
 mod arrive;
 mod ask;
 mod authz;

@@ -14,6 +14,9 @@ impl Mesh {
     /// The route of this gateway's (or waypoint's) pod that leads to `to`, if any does: by endpoint address, or by `name`
     /// (what the proxy resolved or the server name in the bytes) and port. Without a name, the port alone has to do.
     pub fn gateway_permits(&self, pod: PodIndex, to: SocketAddr, name: Option<&str>) -> Option<Step> {
+        if let Some(step) = self.waypoint_permits(pod, (to.ip(), to.port()), name) {
+            return Some(step);
+        }
         let proxy = self.proxy(pod)?;
         let merged = self.merged_gateway(proxy, pod)?;
         let chains = merged.listeners.iter().flat_map(|l| &l.chains.list).filter_map(|c| match &c.action {

@@ -139,6 +139,7 @@ fn kind(spec: &PodSpec) -> ProxyKind {
                 "router" => return ProxyKind::Gateway,
                 "waypoint" => return ProxyKind::Waypoint,
                 "sidecar" => return ProxyKind::Sidecar,
+                "ztunnel" => return ProxyKind::Ztunnel,
                 _ => {}
             }
         }

@@ -3,7 +3,7 @@
 use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
 
-use crate::id::ObjectRef;
+use crate::id::{NamespacedName, ObjectRef};
 use crate::mesh::gatewayapi::{DERIVED, GROUP, Objects, RouteKind};
 use crate::mesh::host;
 use crate::mesh::object::istio::{ServerTls, server_hosts};
@@ -16,7 +16,7 @@ use crate::mesh::protocol::Protocol;
 pub(crate) const CONTROLLER: &str = "istio.io/gateway-controller";
 
 /// Namespaces whose routes may attach.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum From {
     Same,
     All,
@@ -131,6 +131,55 @@ impl KubeGateway {
             .map(|(_, v)| if v.contains('.') { v.clone() } else { host::service_host(v, self.meta.namespace()) })
             .collect()
     }
+}
+
+/// A Gateway that istiod runs as a waypoint.
+#[derive(Debug)]
+pub(crate) struct Waypoint {
+    pub(crate) object: ObjectRef,
+    /// The Gateway's name.
+    pub(crate) name: NamespacedName,
+    /// Its Service's.
+    pub(crate) service: NamespacedName,
+    /// It takes what is addressed to services (`istio.io/waypoint-for`).
+    pub(crate) for_services: bool,
+    /// Namespaces that its listeners admit.
+    admitted: Vec<From>,
+}
+
+impl Waypoint {
+    pub(crate) fn new(gateway: &KubeGateway) -> Self {
+        let namespace = gateway.meta.namespace();
+        let kind = gateway.meta.label("istio.io/waypoint-for").map_or("service", ArcStr::as_str);
+        Self {
+            object: gateway.meta.object.clone(),
+            name: NamespacedName::new(namespace.clone(), gateway.meta.name().clone()),
+            service: NamespacedName::new(namespace.clone(), gateway.deployed_name(true)),
+            for_services: matches!(kind, "service" | "all"),
+            admitted: gateway.listeners.iter().map(|l| l.from.clone()).collect(),
+        }
+    }
+
+    /// Entries of a namespace may use it; those of its own always may.
+    pub(crate) fn admits(&self, namespace: &ArcStr, labels: &Labels) -> bool {
+        *namespace == self.name.namespace
+            || self.admitted.iter().any(|from| match from {
+                From::Same => false,
+                From::All => true,
+                From::Selector(selector) => selector.holds(&with_name(labels, namespace)),
+            })
+    }
+}
+
+/// Labels of a namespace, with the one that Kubernetes adds itself.
+fn with_name(labels: &Labels, namespace: &ArcStr) -> Labels {
+    let mut labels = labels.clone();
+    let key = ArcStr::from("kubernetes.io/metadata.name");
+    match labels.binary_search_by(|(k, _)| k.cmp(&key)) {
+        Ok(place) => labels[place].1 = namespace.clone(),
+        Err(place) => labels.insert(place, (key, namespace.clone())),
+    }
+    labels
 }
 
 fn tls(at: &At<'_>, auto: bool) -> Option<ServerTls> {
@@ -250,16 +299,7 @@ fn hosts(gateway: &KubeGateway, listener: &Listener, namespaces: &FxHashMap<ArcS
         From::All => vec!["*".into()],
         From::Selector(selector) => namespaces
             .iter()
-            .filter(|(name, labels)| {
-                let mut labels = (*labels).clone();
-                // Kubernetes adds this one itself
-                let key = ArcStr::from("kubernetes.io/metadata.name");
-                match labels.binary_search_by(|(k, _)| k.cmp(&key)) {
-                    Ok(place) => labels[place].1 = (*name).clone(),
-                    Err(place) => labels.insert(place, (key, (*name).clone())),
-                }
-                selector.holds(&labels)
-            })
+            .filter(|(name, labels)| selector.holds(&with_name(labels, name)))
             .map(|(name, _)| name.clone())
             .collect(),
     };

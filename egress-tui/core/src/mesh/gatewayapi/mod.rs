@@ -17,7 +17,7 @@ use crate::mesh::index;
 use crate::mesh::object::Meta;
 use crate::mesh::object::read::{At, Labels};
 
-pub(crate) use listener::{KubeGateway, Parent};
+pub(crate) use listener::{KubeGateway, Parent, Waypoint};
 pub(crate) use route::{KubeRoute, RouteKind};
 
 /// Group of the Gateway API.
