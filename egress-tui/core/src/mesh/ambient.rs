@@ -14,7 +14,8 @@ use crate::mesh::gatewayapi::Waypoint;
 use crate::mesh::object::Resolution;
 use crate::mesh::object::mesh_config::EntryVisibility;
 use crate::mesh::object::read::{Labels, label};
-use crate::mesh::registry::{Address, ReachAddress, Upstream, UpstreamId};
+use crate::mesh::reach::ReachAddress;
+use crate::mesh::registry::{Address, Upstream, UpstreamId};
 use crate::mesh::{
     Call, Entry, Expected, Match, Mesh, Miss, Next, NextKind, Outcome, Owner, PodIndex, ProxyKind, Registration, host,
 };
@@ -98,8 +99,8 @@ impl Mesh {
         let seen = |id: &UpstreamId| self.seen_by(registry.get(*id), own);
         let owners: SmallVec<[UpstreamId; 2]> = self.inside.owners(ip).into_iter().filter(seen).collect();
         let endpoint = |u: &Upstream| {
-            let mut reach = u.ports.iter().flat_map(|p| registry.reach(u, p));
-            u.resolution == Resolution::Static && reach.any(|r| r.address == ReachAddress::Ip(ip))
+            let mut reach = u.ports.iter().flat_map(|p| u.reach(p));
+            u.resolution == Resolution::Static && reach.any(|(r, _)| r.address == ReachAddress::Ip(ip))
         };
         if let Some(id) = owners.iter().find(|id| endpoint(registry.get(**id))) {
             return Found::Endpoint(*id);
@@ -149,7 +150,6 @@ impl Mesh {
                     kind: NextKind::Service,
                     host: Some(host::service_host(&waypoint.service.name, &waypoint.service.namespace)),
                     port: Some(HBONE),
-                    endpoints: Vec::new(),
                 });
                 let says = format!("the entry is bound to the waypoint {}", waypoint.service);
                 out.because.push(Step::new("route", Mark::Ok, says).by(object.clone(), at.clone()));
@@ -337,8 +337,8 @@ impl Mesh {
         let mut fits = bound.filter(|u| {
             u.ports.iter().any(|p| {
                 let dials = p.target.unwrap_or(p.number) == to.1;
-                let mut reach = registry.reach(u, p);
-                let listed = reach.any(|r| r.address == ReachAddress::Ip(to.0) && r.port == to.1);
+                let mut reach = u.reach(p);
+                let listed = reach.any(|(r, port)| r.address == ReachAddress::Ip(to.0) && port == to.1);
                 let named = name.is_none_or(|n| host::subset(&n.to_ascii_lowercase(), &u.host));
                 listed || (dials && u.resolution.is_dns() && named)
             })
@@ -401,12 +401,12 @@ fn owns(call: &Call<'_>, upstream: &Upstream) -> Step {
 }
 
 fn original(call: &Call<'_>) -> Next {
-    Next { kind: NextKind::Original, host: None, port: Some(call.to.port()), endpoints: Vec::new() }
+    Next { kind: NextKind::Original, host: None, port: Some(call.to.port()) }
 }
 
 fn resolved(upstream: &Upstream, port: u16) -> Next {
     let target = upstream.port(port).and_then(|p| p.target).unwrap_or(port);
-    Next { kind: NextKind::Dns, host: Some(upstream.host.clone()), port: Some(target), endpoints: Vec::new() }
+    Next { kind: NextKind::Dns, host: Some(upstream.host.clone()), port: Some(target) }
 }
 
 /// Waypoints of the mesh, while its objects are compiled.
