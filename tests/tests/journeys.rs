@@ -639,3 +639,34 @@ fn a_request_that_the_gateway_refuses_claims_nothing_that_the_gateway_opens_for_
     assert_eq!((flow.verdict(), flow.judgement.reason()), (Verdict::Broken, Reason::GatewayHostMissing));
     assert_eq!(flow.path.len(), 2, "{:?}", flow.path);
 }
+
+#[test]
+fn what_ztunnel_opens_for_a_pod_is_the_pods_by_its_network_namespace() {
+    let mut node = Node::of(mesh_of("osm-egress-ambient"));
+    let (entry, tunnels, host) = ("240.240.0.9:80", "10.244.0.10:15008", "203.0.113.30:80");
+    let app = node.who("curl/curl", "curl", "curl", 1000);
+    // its process is in a pod of its own, its socket in the namespace of the pod that it serves
+    let mut ztunnel = node.who("ztunnel/ztunnel-4mz7r", "istio-proxy", "ztunnel", 0);
+    ztunnel.opener.netns = app.opener.netns;
+    ztunnel.ip.clone_from(&app.ip);
+    let waypoint = node.envoy("istio-egress/egress-waypoint-6c9f8b7d5-t8k2m");
+    let request = b"GET / HTTP/1.1\r\nHost: docs.redhat.com\r\n\r\n";
+
+    let source = format!("{}:40000", app.ip);
+    let a = node.open(&app, 40_000, entry, (&source, PROXY_PORT));
+    node.accept(PROXY_PORT, &source);
+    node.say(a, request);
+    let up = format!("{}:40001", app.ip);
+    let z = node.open(&ztunnel, 40_001, tunnels, (&up, tunnels));
+    node.accept(tunnels, &up);
+    node.say(z, &hello("way-out", 1));
+    let out = format!("{}:40002", waypoint.ip);
+    let w = node.open(&waypoint, 40_002, host, (&out, host));
+    node.say(w, request);
+
+    let world = node.world();
+    let flow = only(&world);
+    assert_eq!((flow.verdict(), flow.judgement.reason()), (Verdict::ViaWaypoint, Reason::RoutedViaWaypoint));
+    let roles: Vec<_> = flow.path.iter().map(|h| h.role).collect();
+    assert_eq!(roles, ["app", "ztunnel", "waypoint"]);
+}

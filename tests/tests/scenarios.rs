@@ -26,7 +26,7 @@ mod covered {
     pub(super) const RULES_ELSEWHERE: [(&str, &str); 1] = [("§11.16", "no call says that its request is HTTP/1.0")];
 
     /// Reasons that no call decides.
-    pub(super) const REASONS_ELSEWHERE: [(&str, &str); 14] = [
+    pub(super) const REASONS_ELSEWHERE: [(&str, &str); 10] = [
         ("REDIRECT_MISSING", "needs sockets: one that the proxy never accepted"),
         ("WRONG_GATEWAY", "needs sockets: the gateway that was reached"),
         ("POOLED", "needs sockets: an upstream connection that is reused"),
@@ -37,10 +37,6 @@ mod covered {
         ("VIA_HTTP_PROXY", "needs the request that the application sends to its proxy"),
         ("NO_ROUTE_TO_GATEWAY", "needs a policy file"),
         ("EXEMPTED", "needs a configuration of this program"),
-        ("ROUTED_VIA_WAYPOINT", "ambient meshes are not modelled yet"),
-        ("WAYPOINT_NOT_USED", "ambient meshes are not modelled yet"),
-        ("WAYPOINT_NOT_BOUND", "ambient meshes are not modelled yet"),
-        ("WAYPOINT_SIDECAR_CLIENT", "ambient meshes are not modelled yet"),
     ];
 }
 

@@ -68,6 +68,26 @@ fn a_thousand_requests_over_pooled_connections_raise_nothing() {
 }
 
 #[test]
+fn a_thousand_requests_through_a_mesh_gateway_raise_nothing() {
+    all_is_well("smm-mesh-gateway", "via-gateway");
+}
+
+#[test]
+fn a_thousand_requests_through_an_injected_gateway_raise_nothing() {
+    all_is_well("osm-egress", "via-gateway");
+}
+
+#[test]
+fn a_thousand_requests_through_a_gateway_of_the_gateway_api_raise_nothing() {
+    all_is_well("osm-egress-gateway-api", "via-gateway");
+}
+
+#[test]
+fn a_thousand_requests_through_a_waypoint_raise_nothing() {
+    all_is_well("osm-egress-ambient", "via-waypoint");
+}
+
+#[test]
 fn bursts_with_warm_conntrack_are_joined_as_envoy_says() {
     let Some(_turn) = lab::allowed() else { return };
     let before = Leftovers::now();

@@ -68,6 +68,10 @@ scenarios! {
     a_managed_redis_with_a_misspelt_key: "redis-helm-typo";
     a_managed_redis_with_only_the_virtual_service_added: "redis-with-virtualservice";
     a_gateway_per_upstream_that_originates_tls: "tls-origination";
+    a_mesh_gateway_that_routes_and_does_not_restrict: "smm-mesh-gateway";
+    an_injected_gateway_over_two_namespaces: "osm-egress";
+    the_same_with_the_gateway_api: "osm-egress-gateway-api";
+    the_same_in_ambient_mode: "osm-egress-ambient";
 }
 
 fn all_variants(scenario: &str) {
