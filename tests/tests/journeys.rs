@@ -670,3 +670,42 @@ fn what_ztunnel_opens_for_a_pod_is_the_pods_by_its_network_namespace() {
     let roles: Vec<_> = flow.path.iter().map(|h| h.role).collect();
     assert_eq!(roles, ["app", "ztunnel", "waypoint"]);
 }
+
+/// A request for which its proxy opens no connection of its own.
+fn pooled_request(node: &mut Node, pod: &str, port: u16, to: &str, head: &[u8]) {
+    let app = node.app(pod);
+    let source = format!("{}:{port}", app.ip);
+    let a = node.open(&app, port, to, (&source, PROXY_PORT));
+    node.accept(PROXY_PORT, &source);
+    node.say(a, head);
+}
+
+const PLACES: &[u8] = b"GET / HTTP/1.1\r\nHost: places.example.com\r\n\r\n";
+const PLACES_ADDRESS: &str = "203.0.113.30:80";
+const HTTPBIN_EGRESS: &str = "10.244.0.20:8080";
+const GEO_EGRESS: &str = "10.244.0.22:8080";
+
+#[test]
+fn a_request_that_reuses_a_connection_goes_where_one_leads() {
+    let mut node = Node::of(mesh_of("tls-origination"));
+    request(&mut node, "geo/places-stale", 40_000, (PLACES_ADDRESS, PLACES), (HTTPBIN_EGRESS, PLACES));
+    node.tick(5_000);
+    pooled_request(&mut node, "geo/places-stale", 40_010, PLACES_ADDRESS, PLACES);
+    let world = node.world();
+    let verdicts: Vec<_> = world.each.iter().map(|f| f.verdict()).collect();
+    assert_eq!(verdicts, [Verdict::WrongGateway; 2], "no connection of the proxy leads to geo-egress");
+}
+
+#[test]
+fn a_request_that_may_have_reused_the_right_connection_is_well() {
+    let mut node = Node::of(mesh_of("tls-origination"));
+    request(&mut node, "geo/places", 40_000, (PLACES_ADDRESS, PLACES), (GEO_EGRESS, PLACES));
+    node.tick(5_000);
+    let legacy: &[u8] = b"GET / HTTP/1.1\r\nHost: legacy.example.com\r\n\r\n";
+    request(&mut node, "geo/places", 40_020, ("203.0.113.34:80", legacy), (HTTPBIN_EGRESS, legacy));
+    node.tick(5_000);
+    pooled_request(&mut node, "geo/places", 40_030, PLACES_ADDRESS, PLACES);
+    let world = node.world();
+    let verdicts: Vec<_> = world.each.iter().map(|f| f.verdict()).collect();
+    assert_eq!(verdicts, [Verdict::ViaGateway; 3]);
+}

@@ -14,28 +14,67 @@ use crate::exit::Exit;
 use crate::source::replay::Replay;
 use crate::tui::{self, tour};
 
-/// A minute of `cargo xtask lab --scenario dwh-static-tcp`. `--record FILE` of the same command makes it anew.
-pub const DWH_STATIC_TCP: &[u8] = include_bytes!("../../demo/dwh-static-tcp.egr");
+/// Most of a minute of `cargo xtask lab --scenario NAME`, for each of the published set-ups. `--record FILE` of the same
+/// command makes them anew.
+pub const SCENES: &[(&str, &[u8])] = &[
+    ("dwh-static-tcp", DWH_STATIC_TCP),
+    ("redis-registry-only", include_bytes!("../../demo/redis-registry-only.egr")),
+    ("smm-mesh-gateway", include_bytes!("../../demo/smm-mesh-gateway.egr")),
+    ("osm-egress", include_bytes!("../../demo/osm-egress.egr")),
+    ("tls-origination", include_bytes!("../../demo/tls-origination.egr")),
+];
 
-/// Recordings of the lab, by scenario.
-pub const SCENES: &[(&str, &[u8])] = &[("dwh-static-tcp", DWH_STATIC_TCP)];
+/// The first of them.
+pub const DWH_STATIC_TCP: &[u8] = include_bytes!("../../demo/dwh-static-tcp.egr");
 
 /// What there is to see.
 pub const STOPS: &[tour::Stop] = &[
     tour::Stop {
         scene: 0,
         title: "a gateway node",
-        text: "One row for each kind of connection, worst first. The rows marked ok went through the egress gateway; the rows \
-               above them should have, or nobody registered where they went. The line below the list says why.",
+        text: "One row for each kind of connection, worst first. Rows marked ok went through the egress gateway; those above \
+               them should have, or nobody registered where they went. The line below the list names what decided.",
         points_at: "workload:cloud-platform/web port:1433",
         explained: false,
     },
     tour::Stop {
         scene: 0,
         title: "why",
-        text: "Enter explains a row: each step with the object and field that decided it, that object's text, and what one change \
-               would do. This pod lacks the label that the rule to the gateway asks for.",
+        text: "Enter explains a row: each step with its object and field, that object's text, and what one change would do. \
+               This pod lacks the label that the rule to the gateway asks for.",
         points_at: "workload:cloud-platform/web port:1433",
+        explained: true,
+    },
+    tour::Stop {
+        scene: 1,
+        title: "a gateway that nothing leads to",
+        text: "This Redis is registered, so REGISTRY_ONLY lets it out. It has a Gateway too, but no VirtualService leads \
+               there: the connection goes straight out, and telnet looks the same either way.",
+        points_at: "workload:default/busybox port:6379",
+        explained: true,
+    },
+    tour::Stop {
+        scene: 2,
+        title: "a route without an entry",
+        text: "The rule leads to the gateway, but nobody registered httpbin.org, so the gateway has no cluster for it. Esc \
+               shows the list: the same set-up completed, and six ways around it.",
+        points_at: "workload:smm-demo/notifications-v1 port:80",
+        explained: true,
+    },
+    tour::Stop {
+        scene: 3,
+        title: "the redirect that curl follows",
+        text: "The published check is curl -L, which goes on to https. The entry has port 80 only, so the second request \
+               leaves past the gateway, although all looks well.",
+        points_at: "workload:curl/curl-redirected port:443",
+        explained: true,
+    },
+    tour::Stop {
+        scene: 4,
+        title: "a proxy that is behind",
+        text: "What is expected comes from the objects, what happened from sockets. This proxy went to another gateway than \
+               they say: it still runs older configuration.",
+        points_at: "workload:geo/places-stale port:80",
         explained: true,
     },
 ];

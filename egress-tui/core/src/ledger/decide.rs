@@ -201,7 +201,7 @@ impl Ledger {
         let gateway = self.gateway_reached(key);
         let journey = self.journey(key);
         let upstream = journey.get(1).map(|(s, _)| s.dialled);
-        let pooled = self.pooled(socket);
+        let pooled = self.pooled(socket, expected.gateway.as_ref());
         let seen = match (captured, &gateway, upstream, &pooled) {
             (false, ..) => Seen::Uncaptured,
             (true, Some(gateway), ..) => Seen::Captured(Upstream::Gateway(gateway)),
@@ -312,8 +312,9 @@ impl Ledger {
         gateway.then(|| self.mesh.gateway_of_pod(pod).unwrap_or_else(|| self.mesh.pod(pod).name.clone()))
     }
 
-    /// HTTP requests share upstream connections: an open one of the same proxy may have carried this one.
-    fn pooled(&self, socket: &Socket) -> Option<(SocketAddr, Option<NamespacedName>)> {
+    /// HTTP requests share upstream connections: an open one of the same proxy may have carried this one, first of all one that
+    /// leads where it has to go.
+    fn pooled(&self, socket: &Socket, wanted: Option<&NamespacedName>) -> Option<(SocketAddr, Option<NamespacedName>)> {
         // ztunnel's tunnels carry one connection after the other, whatever their bytes
         let tunnels = socket.whose.pod.is_some_and(|p| self.mesh.pod(p).proxy == ProxyKind::Ambient);
         if !tunnels && !matches!(socket.bytes(), Bytes::Http | Bytes::Http2) {
@@ -321,7 +322,7 @@ impl Ledger {
         }
         let uid = socket.whose.pod_uid.as_ref()?;
         let mut found: Vec<_> = self.open_upstreams(uid).map(|u| (u.dialled, self.gateway_at(u.next_hop()))).collect();
-        found.sort_by_key(|(to, gateway)| (gateway.is_none(), *to));
+        found.sort_by_key(|(to, gateway)| (gateway.as_ref() != wanted, gateway.is_none(), *to));
         found.into_iter().next()
     }
 

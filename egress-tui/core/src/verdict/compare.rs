@@ -30,6 +30,17 @@ pub(super) fn compare(q: &Question<'_>, upstream: Upstream<'_>) -> Compared {
             ),
             _ => Compared::Agrees,
         },
+        // Which connection was reused is not seen; that none of them leads there is.
+        (Outcome::ViaGateway, Upstream::PooledGateway(seen)) => match wanted {
+            Some(wanted) if wanted != seen => Compared::Another(
+                Verdict::WrongGateway,
+                Reason::WrongGateway,
+                format!(
+                    "the configuration leads to {wanted}; no connection of the proxy leads there, and it reuses one to {seen}"
+                ),
+            ),
+            _ => Compared::Pooled,
+        },
         (Outcome::ViaGateway | Outcome::ViaWaypoint, Upstream::To(to) | Upstream::Pooled(to)) => {
             let wanted = wanted.map_or_else(|| "the gateway".to_owned(), ToString::to_string);
             let unlike = if e.routed.is_some() { ", like one that does not have this rule" } else { "" };
