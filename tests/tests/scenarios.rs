@@ -12,8 +12,9 @@ mod covered {
     //! What has to have a scenario.
 
     /// Numbers of the cases that the project works from: outbound policy, entries, VirtualServices and gateways, published
-    /// set-ups, interception by sidecars.
-    pub(super) const CASES: [(u16, u16); 6] = [(1, 12), (20, 65), (70, 112), (120, 134), (140, 151), (167, 168)];
+    /// set-ups, interception by sidecars, ambient.
+    pub(super) const CASES: [(u16, u16); 8] =
+        [(1, 12), (20, 65), (70, 112), (120, 134), (140, 157), (160, 160), (162, 163), (167, 168)];
 
     /// Cases that need more than a call.
     pub(super) const ELSEWHERE: [(&str, &str); 1] =

@@ -306,6 +306,10 @@ fn stopped_at_gateway(leg: &Expected, draft: Draft, routed: Option<(ObjectRef, a
     };
     let (source, says) = match verdict {
         Verdict::Broken => draft.end("the gateway leads nowhere"),
+        // what asks elsewhere is a policy, and anything else that is open is what this program does not model
+        Verdict::Unknown if leg.reason != Some(Reason::AuthorizationPolicy) => {
+            draft.last_source("model", "what happens at the gateway is not modelled")
+        }
         _ => draft.last_source("policy", "a policy of the gateway stops it"),
     };
     draft.decide(verdict, leg.reason.unwrap_or(otherwise), source.or(routed), says)
