@@ -132,13 +132,13 @@ fn figures(entries: u32) -> Figures {
         }
         decide(&mesh, &calls);
     });
-    let decision = best(5, || timed(|| decide(&mesh, &calls)).1);
+    let decision = best(15, || timed(|| decide(&mesh, &calls)).1);
     let allocations = measure(|| decide(&mesh, &calls)).count_total;
     let asked = remembered(&calls);
     let mut memo = Memo::default();
     let mut recall = || asked.iter().for_each(|a| drop(black_box(memo.expect(&mesh, a))));
     recall();
-    let cached = best(5, || timed(&mut recall).1);
+    let cached = best(15, || timed(&mut recall).1);
     // what a reader waits for: the old mesh is still there, and is freed later
     let shown = |kind: &str, call: Option<&Asked>| {
         let put = changed(&files, kind);

@@ -1,5 +1,6 @@
 //! All objects of a mesh, typed, sorted and indexed. Built once from raw objects, in any order; never changed.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
@@ -11,6 +12,7 @@ use crate::manifest::RawObject;
 use crate::mesh::ambient;
 use crate::mesh::declared::{self, Declared, Origins};
 use crate::mesh::gatewayapi;
+use crate::mesh::host::Overlaps;
 use crate::mesh::kept::group;
 use crate::mesh::object::authorization::AuthorizationPolicy;
 use crate::mesh::object::kube::Node;
@@ -66,7 +68,7 @@ pub(crate) struct Index {
     /// What is only declared, and by which objects.
     pub(crate) origins: Origins,
     /// Objects that istiod does not read: outside of its discovery selectors, or of another revision; entries of these hosts.
-    pub(crate) hidden: Vec<Hidden>,
+    pub(crate) hidden: HiddenEntries,
     pub(crate) gateway_hosts: GatewayHosts,
     pub(crate) gateway_rules: Arc<GatewayRules>,
     pub(crate) misspelt: Option<Arc<Misspelt>>,
@@ -130,6 +132,27 @@ pub(crate) struct Hidden {
     pub(crate) entry: Arc<ServiceEntry>,
     /// The object and field that hide it, and a sentence.
     pub(crate) by: (ObjectRef, ArcStr, String),
+}
+
+/// Entries that istiod does not read, by what they would register.
+#[derive(Debug, Default)]
+pub(crate) struct HiddenEntries {
+    pub(crate) list: Vec<Hidden>,
+    pub(crate) by_host: Overlaps<u32>,
+    pub(crate) by_address: FxHashMap<IpAddr, Vec<u32>>,
+}
+
+impl HiddenEntries {
+    fn new(list: Vec<Hidden>) -> Self {
+        let mut by_address: FxHashMap<IpAddr, Vec<u32>> = FxHashMap::default();
+        for (n, hidden) in (0u32..).zip(&list) {
+            for ip in hidden.entry.addresses.iter().filter_map(|a| a.parse().ok()) {
+                by_address.entry(ip).or_default().push(n);
+            }
+        }
+        let by_host = Overlaps::new((0u32..).zip(&list).flat_map(|(n, h)| h.entry.hosts.iter().map(move |h| (h, n))));
+        Self { by_host, by_address, list }
+    }
 }
 
 /// Typed objects, each list in order of its objects' names.
@@ -390,7 +413,7 @@ impl Index {
             selected: FxHashSet::default(),
             waypoints,
             origins,
-            hidden,
+            hidden: HiddenEntries::new(hidden),
         };
         index.selected = index.selected_labels();
         (index, unchanged)

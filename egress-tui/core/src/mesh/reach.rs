@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::mesh::host;
 use crate::mesh::object::istio::EntryPort;
@@ -29,7 +29,7 @@ pub(crate) struct Reach {
     pub(crate) ports: Ports,
 }
 
-/// Endpoints of one slice share theirs.
+/// Most endpoints have the ports of many others: they are kept once ([`Known`]).
 type Ports = Arc<Box<[(ArcStr, u16)]>>;
 
 fn ports(list: impl Iterator<Item = (ArcStr, u16)>) -> Ports {
@@ -86,8 +86,24 @@ pub(crate) enum ReachAddress {
 /// Endpoints by namespace and hostname, each list in the order of its addresses as text.
 pub(crate) type Endpoints = FxHashMap<(ArcStr, ArcStr), Arc<[Reach]>>;
 
+/// Ports of the endpoints that were read so far.
+#[derive(Default)]
+struct Known(FxHashSet<Ports>);
+
+impl Known {
+    fn once(&mut self, ports: &mut Ports) {
+        match self.0.get(ports) {
+            Some(known) => *ports = Arc::clone(known),
+            None => {
+                self.0.insert(Arc::clone(ports));
+            }
+        }
+    }
+}
+
 /// The order in which istiod names endpoints is that of their text.
-fn sorted(mut list: Vec<Reach>) -> Arc<[Reach]> {
+fn sorted(mut list: Vec<Reach>, known: &mut Known) -> Arc<[Reach]> {
+    list.iter_mut().for_each(|r| known.once(&mut r.ports));
     if list.len() > 1 {
         list.sort_by_cached_key(|r| {
             let mut text = arrayed::Text::default();
@@ -132,6 +148,7 @@ mod arrayed {
 /// Endpoints of Services: they hang on Services, slices and pods alone, and are most of all endpoints.
 pub(crate) fn of_services(sources: &Sources<'_>) -> Endpoints {
     let mut out = Endpoints::default();
+    let mut known = Known::default();
     let mut pods: FxHashMap<(&str, &str), &Arc<PodSpec>> = FxHashMap::default();
     for pod in sources.pods {
         pods.insert((pod.meta.namespace(), pod.meta.name()), pod);
@@ -160,7 +177,7 @@ pub(crate) fn of_services(sources: &Sources<'_>) -> Endpoints {
                 None => of_selector(service, pods_of.get(meta.namespace().as_str()).map_or(&[], Vec::as_slice)),
             }
         };
-        out.insert(key, sorted(list));
+        out.insert(key, sorted(list, &mut known));
     }
     out
 }
@@ -189,7 +206,8 @@ pub(crate) fn of_entries(sources: &Sources<'_>, services: &Endpoints) -> Endpoin
             }
         }
     }
-    lists.into_iter().map(|(key, list)| (key, sorted(list))).collect()
+    let mut known = Known::default();
+    lists.into_iter().map(|(key, list)| (key, sorted(list, &mut known))).collect()
 }
 
 /// Adds what is new of an endpoint; of a round-robin entry each port has one endpoint only

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::mesh::host;
 use crate::mesh::index::Index;
-use crate::mesh::object::{Resolution, ServiceEntry};
+use crate::mesh::object::Resolution;
 use crate::mesh::proxy::{Proxy, Role};
 use crate::mesh::registry::{Address, Upstream, UpstreamId, Visibility};
 use crate::mesh::{Mesh, Miss, Registration};
@@ -42,7 +42,7 @@ impl Mesh {
     pub(crate) fn registration(&self, proxy: &Proxy, names: &[&str], ip: IpAddr, port: u16) -> Registered {
         let index = &self.index;
         let mut candidates: SmallVec<[UpstreamId; 8]> = SmallVec::new();
-        let mut hidden: Vec<&crate::mesh::index::Hidden> = Vec::new();
+        let mut hidden: SmallVec<[u32; 4]> = SmallVec::new();
         let mut by_name = false;
         for name in names {
             if let Ok(address) = name.parse::<IpAddr>() {
@@ -65,16 +65,14 @@ impl Mesh {
                 let long = long_name(name, proxy.namespace()).and_then(|long| index.registry.of_host.get(&long));
                 candidates.extend(long.into_iter().flatten().copied());
             }
-            let holds = |entry: &ServiceEntry| entry.hosts.iter().any(|h| host::subset(name, h));
-            hidden.extend(index.hidden.iter().filter(|h| holds(&h.entry)));
+            index.hidden.by_host.each_match(name, |ids| hidden.extend_from_slice(ids));
         }
         if !by_name {
             candidates.extend(self.inside.owners(ip));
             if let Some(service) = self.service_at(ip) {
                 candidates.push(service);
             }
-            let listed = ip.to_string();
-            hidden.extend(index.hidden.iter().filter(|h| h.entry.addresses.iter().any(|a| *a == listed)));
+            hidden.extend(index.hidden.by_address.get(&ip).into_iter().flatten().copied());
         }
         // an ExternalName Service registers nothing itself: it is another name of its target
         for id in std::mem::take(&mut candidates) {
@@ -88,26 +86,30 @@ impl Mesh {
         }
         candidates.sort_unstable();
         candidates.dedup();
-        let (mut here, mut other, mut misses) = (SmallVec::new(), Vec::new(), Vec::new());
-        for id in candidates {
-            let upstream = index.registry.get(id);
-            let has_port = upstream.port(port).is_some();
+        let has_port = |id: &UpstreamId| index.registry.get(*id).port(port).is_some();
+        let mut here: SmallVec<[UpstreamId; 4]> = candidates.iter().copied().filter(has_port).collect();
+        here.retain(|id| sees(index, proxy, index.registry.get(*id)));
+        if !here.is_empty() {
+            return Registered { registration: Registration::Visible, here, misses: Vec::new() };
+        }
+        let (mut other, mut misses) = (Vec::new(), Vec::new());
+        for id in &candidates {
+            let upstream = index.registry.get(*id);
             match hides(index, proxy, upstream) {
-                None if has_port => here.push(id),
                 None => other.push(upstream),
-                Some(miss) => misses.push((has_port, miss)),
+                Some(miss) => misses.push((has_port(id), miss)),
             }
         }
-        for hidden in hidden {
+        hidden.sort_unstable();
+        hidden.dedup();
+        for hidden in hidden.iter().map(|n| &index.hidden.list[*n as usize]) {
             let (object, field, says) = hidden.by.clone();
             let has_port = hidden.entry.ports.iter().any(|p| p.number == port);
             misses.push((has_port, Miss { reason: Reason::DiscoverySelector, object, field, says, gateway: None }));
         }
         misses.sort_by_key(|(has_port, _)| !has_port);
         let hidden_with_port = misses.first().is_some_and(|(p, _)| *p);
-        let registration = if !here.is_empty() {
-            Registration::Visible
-        } else if hidden_with_port {
+        let registration = if hidden_with_port {
             Registration::NotVisible
         } else if !other.is_empty() {
             Registration::OtherPort
@@ -120,9 +122,6 @@ impl Mesh {
         if registration == Registration::OtherPort {
             let near: Vec<Miss> = other.into_iter().map(|u| other_port(u, port)).collect();
             out.splice(0..0, near);
-        }
-        if registration == Registration::Visible {
-            out.clear();
         }
         Registered { registration, here, misses: out }
     }
@@ -156,8 +155,16 @@ fn other_port(upstream: &Upstream, port: u16) -> Miss {
     }
 }
 
+fn sees(index: &Index, proxy: &Proxy, upstream: &Upstream) -> bool {
+    upstream.visibility.includes(proxy.namespace())
+        && (proxy.key.role == Role::Gateway || proxy.scope.lists(index, upstream))
+}
+
 /// Why a proxy does not see an upstream.
 pub(crate) fn hides(index: &Index, proxy: &Proxy, upstream: &Upstream) -> Option<Miss> {
+    if sees(index, proxy, upstream) {
+        return None;
+    }
     let namespace = proxy.namespace();
     if !upstream.visibility.includes(namespace) {
         let capped = upstream.declared_export().unwrap_or(&index.config.service_export);
@@ -177,9 +184,6 @@ pub(crate) fn hides(index: &Index, proxy: &Proxy, upstream: &Upstream) -> Option
         };
         let says = format!("{} is not exported to the namespace {namespace}", upstream.object);
         return Some(Miss { reason: Reason::NotExported, object, field, says, gateway: None });
-    }
-    if proxy.key.role == Role::Gateway || proxy.scope.lists(index, upstream) {
-        return None;
     }
     let sidecar = &index.sidecars[proxy.scope.sidecar? as usize];
     let says = format!("{} does not import {}", sidecar.meta.object, upstream.host);

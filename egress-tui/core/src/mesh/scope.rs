@@ -90,16 +90,19 @@ pub(crate) struct EgressListener {
     pub(crate) bind: ArcStr,
     pub(crate) capture_none: bool,
     pub(crate) services: Vec<Scoped>,
-    /// The same, sorted by id.
-    ids: Box<[UpstreamId]>,
+    /// Which upstreams they are: a bit for each of the registry.
+    known: Box<[u64]>,
     /// Port number to (index into `services`, place among its ports), in order.
     pub(crate) by_port: FxHashMap<u16, Vec<(u32, u16)>>,
     pub(crate) virtual_services: Vec<VsId>,
-    /// The place of each in `virtual_services`, sorted.
-    places: Box<[(VsId, u32)]>,
+    /// The place of each VirtualService in `virtual_services`, or [`ABSENT`].
+    places: Box<[u32]>,
     /// The first VirtualService of each host, whatever its rules (`computeWildcardHostVirtualServiceIndex`).
     first_of_host: HostMap<VsId>,
 }
+
+/// The place of a VirtualService that a listener does not have.
+const ABSENT: u32 = u32::MAX;
 
 impl EgressListener {
     fn new(index: &Index, egress: Option<Settings>, services: Vec<Scoped>, virtual_services: Vec<VsId>) -> Self {
@@ -116,24 +119,22 @@ impl EgressListener {
                 first_of_host.entry(host, || *id);
             }
         }
-        let mut places: Box<[(VsId, u32)]> = virtual_services.iter().copied().zip(0u32..).collect();
-        places.sort_unstable();
-        let mut ids: Box<[UpstreamId]> = services.iter().map(|s| s.id).collect();
-        ids.sort_unstable();
+        let mut places: Box<[u32]> = vec![ABSENT; index.virtual_services.list.len()].into();
+        for (place, id) in (0u32..).zip(&virtual_services) {
+            places[id.0 as usize] = place;
+        }
+        let mut known: Box<[u64]> = vec![0; index.registry.upstreams.len().div_ceil(64)].into();
+        for service in &services {
+            known[service.id.0 as usize / 64] |= 1 << (service.id.0 % 64);
+        }
         let (port, bind, capture_none) = egress.unwrap_or_default();
-        Self { port, bind, capture_none, services, ids, by_port, virtual_services, places, first_of_host }
+        Self { port, bind, capture_none, services, known, by_port, virtual_services, places, first_of_host }
     }
 
     /// VirtualServices with a host that overlaps a pattern, in order.
     pub(crate) fn overlapping(&self, index: &Index, host: &str) -> SmallVec<[VsId; 2]> {
-        let mut places: SmallVec<[u32; 4]> = index
-            .virtual_services
-            .by_host
-            .of(host)
-            .iter()
-            .filter_map(|id| self.places.binary_search_by_key(id, |(known, _)| *known).ok())
-            .map(|n| self.places[n].1)
-            .collect();
+        let mut places: SmallVec<[u32; 4]> =
+            index.virtual_services.by_host.of(host).iter().filter_map(|id| self.place(*id)).collect();
         places.sort_unstable();
         places.iter().map(|place| self.virtual_services[*place as usize]).collect()
     }
@@ -141,13 +142,20 @@ impl EgressListener {
     /// The same, where case does not matter: their places in order. `host` is in lower case.
     pub(crate) fn overlapping_any_case(&self, index: &Index, host: &str) -> SmallVec<[u32; 4]> {
         let ids = index.virtual_services.by_host.of_any_case(host);
-        let place = |id: &VsId| self.places.binary_search_by_key(id, |(known, _)| *known).ok();
-        ids.iter().filter_map(place).map(|n| self.places[n].1).collect()
+        ids.iter().filter_map(|id| self.place(*id)).collect()
     }
 
     /// It has this VirtualService.
     pub(crate) fn has(&self, id: VsId) -> bool {
-        self.places.binary_search_by_key(&id, |(known, _)| *known).is_ok()
+        self.place(id).is_some()
+    }
+
+    fn place(&self, id: VsId) -> Option<u32> {
+        self.places.get(id.0 as usize).copied().filter(|place| *place != ABSENT)
+    }
+
+    fn takes(&self, id: UpstreamId) -> bool {
+        self.known.get(id.0 as usize / 64).is_some_and(|bits| bits >> (id.0 % 64) & 1 == 1)
     }
 
     /// The VirtualService whose host fits an upstream best.
@@ -296,9 +304,8 @@ impl Scope {
 
     /// Some listener takes the upstream's hostname.
     pub(crate) fn lists(&self, index: &Index, upstream: &Upstream) -> bool {
-        let namesakes = index.registry.of_host.get(&upstream.host).unwrap_or_default();
-        let taken = |id: &UpstreamId| self.listeners.iter().any(|l| l.ids.binary_search(id).is_ok());
-        self.sidecar.is_none() || namesakes.iter().any(taken)
+        let taken = |id: &UpstreamId| self.listeners.iter().any(|l| l.takes(*id));
+        self.sidecar.is_none() || index.registry.of_host.get(&upstream.host).unwrap_or_default().iter().any(taken)
     }
 
     /// The listener that answers for a port: the one with that port, else the catch-all (`GetEgressListenerForRDS`).
