@@ -151,7 +151,7 @@ impl HiddenEntries {
             }
         }
         let by_host = Overlaps::new((0u32..).zip(&list).flat_map(|(n, h)| h.entry.hosts.iter().map(move |h| (h, n))));
-        Self { by_host, by_address, list }
+        Self { list, by_host, by_address }
     }
 }
 

@@ -103,7 +103,9 @@ impl Known {
 
 /// The order in which istiod names endpoints is that of their text.
 fn sorted(mut list: Vec<Reach>, known: &mut Known) -> Arc<[Reach]> {
-    list.iter_mut().for_each(|r| known.once(&mut r.ports));
+    for r in &mut list {
+        known.once(&mut r.ports);
+    }
     if list.len() > 1 {
         list.sort_by_cached_key(|r| {
             let mut text = arrayed::Text::default();
