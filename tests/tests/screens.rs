@@ -13,7 +13,7 @@ use egress_tui::tui::look::Theme;
 use egress_tui::tui::svg;
 use egress_tui::tui::tour::Tour;
 
-const SIZES: [(u16, u16); 3] = [(120, 35), (80, 24), (40, 12)];
+const SIZES: [(u16, u16); 4] = [(200, 50), (120, 35), (80, 24), (40, 12)];
 
 /// A screen of a world, reached by typing keys; Enter is written `\n`, Esc `\x1b`, Tab `\t`.
 fn screen(world: World, size: (u16, u16), theme: Theme, ascii: bool, keys: &str) -> Dashboard {
@@ -43,12 +43,6 @@ fn snapshot(name: &str, world: &World, keys: &str) {
 #[test]
 fn flows() {
     snapshot("flows", &worlds::dwh_world(), "");
-}
-
-#[test]
-fn flows_on_a_wide_screen() {
-    let mut shown = screen(worlds::dwh_world(), (200, 50), Theme::Mono, false, "");
-    insta::assert_snapshot!("flows-200x50", shown.text());
 }
 
 #[test]
