@@ -586,7 +586,7 @@ pub fn blind_world() -> World {
     world.history.clear();
     world.incomplete = vec![missing(
         "the kernel refused the BPF programs: EPERM",
-        "no connection can be seen; explain and lint still work",
+        "no connection can be seen; explain still works",
         "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
     )];
     world
