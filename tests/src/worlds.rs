@@ -248,7 +248,7 @@ fn nearly_labelled() -> Miss {
         reason: Reason::SourceLabels,
         object: virtual_service(),
         field: ".spec.tcp[0].match[0].sourceLabels".into(),
-        says: "the rule wants egress-gateway-dwh=enabled, the pod has app=web".to_owned(),
+        says: "the rule wants egress-gateway-dwh=enabled, the pod has app=web".into(),
         gateway: Some(gateway()),
     }
 }
@@ -259,7 +259,7 @@ fn nearly_registered() -> Expected {
         reason: Reason::PortNotRegistered,
         object: service_entry(),
         field: ".spec.ports[0].number".into(),
-        says: "the entry has port 1433, not 443".to_owned(),
+        says: "the entry has port 1433, not 443".into(),
         gateway: None,
     }];
     expected

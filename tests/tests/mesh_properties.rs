@@ -172,9 +172,9 @@ fn said(expected: &Expected, out: &mut Vec<String>) {
         out.extend(step.field.iter().map(ToString::to_string));
     }
     for miss in &expected.misses {
-        out.extend([miss.says.clone(), miss.object.to_string(), miss.field.to_string()]);
+        out.extend([miss.says.to_string(), miss.object.to_string(), miss.field.to_string()]);
     }
-    out.extend(expected.uncaptured.iter().map(|u| u.says.clone()));
+    out.extend(expected.uncaptured.iter().map(|u| u.says.to_string()));
     out.extend(expected.cluster.iter().map(ToString::to_string));
     out.extend(expected.gateway.iter().map(ToString::to_string));
     for part in [&expected.leg2, &expected.then].into_iter().flatten() {

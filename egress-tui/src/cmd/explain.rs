@@ -1,6 +1,7 @@
 //! `explain --mesh DIR --calls FILE -o jsonl`: one answer per line, in order (design §7.1). Conformance to Istio is measured by it,
 //! so its spelling is fixed.
 
+use std::borrow::Cow;
 use std::io::{BufRead, Write};
 use std::net::SocketAddr;
 
@@ -85,7 +86,7 @@ struct StepAnswer<'a> {
     outcome: &'static str,
     object: Option<String>,
     field: Option<&'a str>,
-    says: &'a str,
+    says: Cow<'a, str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -213,7 +214,7 @@ fn step(step: &Step) -> StepAnswer<'_> {
         outcome: step.mark.as_str(),
         object: step.object.as_ref().map(ToString::to_string),
         field: step.field.as_deref(),
-        says: &step.says,
+        says: step.says.text(),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::mesh::registry::{Address, Upstream, UpstreamId};
 use crate::mesh::{
     Call, Entry, Expected, Match, Mesh, Miss, Next, NextKind, Outcome, Owner, PodIndex, ProxyKind, Registration, host,
 };
+use crate::verdict::says::says;
 use crate::verdict::{Mark, Reason, Step};
 
 /// Label of an entry or its namespace.
@@ -192,7 +193,7 @@ impl Mesh {
         out.registration = registered(upstream, call.to.port());
         if out.registration == Registration::OtherPort {
             out.reason = Some(Reason::PortNotRegistered);
-            let says = format!("{} is registered without port {}", upstream.host, call.to.port());
+            let says = says![&upstream.host, " is registered without port ", call.to.port()];
             out.misses.push(Miss {
                 reason: Reason::PortNotRegistered,
                 object: upstream.object.clone(),
@@ -223,7 +224,7 @@ impl Mesh {
                 reason: Reason::WaypointNotUsed,
                 object,
                 field,
-                says: format!("{says}, so ztunnel knows no waypoint for it"),
+                says: format!("{says}, so ztunnel knows no waypoint for it").into(),
                 gateway: Some(waypoint.service.clone()),
             }),
         }
@@ -240,7 +241,7 @@ impl Mesh {
             reason: Reason::WaypointSidecarClient,
             object,
             field,
-            says: format!("the entry is bound to the waypoint {}, which sidecars do not use", waypoint.service),
+            says: says!["the entry is bound to the waypoint ", &waypoint.service, ", which sidecars do not use"],
             gateway: Some(waypoint.service.clone()),
         })
     }
@@ -258,7 +259,7 @@ impl Mesh {
         let Some(name) = label(labels, USE).filter(|n| *n != "none" && !n.is_empty()) else { return Binding::Unasked };
         let home = label(labels, USE_NAMESPACE).unwrap_or(&upstream.namespace);
         let refused = |object: ObjectRef, field: ArcStr, says: String, gateway: Option<NamespacedName>| {
-            Binding::Refused(Miss { reason: Reason::WaypointNotBound, object, field, says, gateway })
+            Binding::Refused(Miss { reason: Reason::WaypointNotBound, object, field, says: says.into(), gateway })
         };
         let Some(waypoint) = index.waypoints.iter().find(|w| w.name.namespace == *home && w.name.name == *name) else {
             let says = format!("there is no waypoint {home}/{name}");

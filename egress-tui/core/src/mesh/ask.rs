@@ -132,18 +132,20 @@ impl Mesh {
 
     /// Registration, near misses, EnvoyFilters, and the reason where nothing has named one yet.
     fn finish(&self, out: &mut Expected, call: &Call<'_>, proxy: &Proxy) {
-        let mut lower: SmallVec<[Cow<'_, str>; 2]> =
-            [call.sni, call.host].into_iter().flatten().filter(|n| !n.is_empty()).map(lower_case).collect();
-        if lower.is_empty() {
-            lower.extend(call.dns.map(Cow::Borrowed));
+        let [sni, host] = [call.sni, call.host].map(|name| name.filter(|n| !n.is_empty()).map(lower_case));
+        let dns = call.dns.filter(|_| sni.is_none() && host.is_none()).map(Cow::Borrowed);
+        // at a gateway, what arrives without a name is for the host that the route leads to, at the port of that route: it comes
+        // to a port of the gateway
+        let cluster = out.cluster.clone().filter(|_| call.leg == CallLeg::Gateway);
+        let mut routed = cluster.as_deref().into_iter().flat_map(|cluster| cluster.split('|').skip(1));
+        let port = routed.next().and_then(|p| p.parse().ok()).unwrap_or(call.to.port());
+        let mut names: SmallVec<[&str; 2]> = SmallVec::new();
+        for name in [&sni, &host, &dns].into_iter().flatten() {
+            names.push(without_port(name));
         }
-        let cluster = out.cluster.clone().filter(|_| call.leg == CallLeg::Gateway && lower.is_empty());
-        // at a gateway, what arrives without a name is for the host that the route leads to
-        let routed_host = cluster.as_deref().and_then(|c| c.split('|').nth(3));
-        let names: SmallVec<[&str; 2]> = lower.iter().map(AsRef::as_ref).chain(routed_host).map(without_port).collect();
-        // what arrives at a gateway comes to a port of the gateway: the port that is asked for is that of its route
-        let routed = out.cluster.as_deref().and_then(|c| c.split('|').nth(1)).and_then(|p| p.parse().ok());
-        let port = routed.filter(|_| call.leg == CallLeg::Gateway).unwrap_or(call.to.port());
+        if names.is_empty() {
+            names.extend(routed.nth(1).map(without_port));
+        }
         let registered = self.registration(proxy, &names, call.to.ip(), port);
         out.registration = registered.registration;
         let near = Near { proxy, call, names: &names, registered: &registered.here };

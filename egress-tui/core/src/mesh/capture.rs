@@ -22,7 +22,7 @@ impl Mesh {
         let pod = self.pod(call.pod);
         let object = || Some(pod.object.clone());
         let because =
-            |reason: Reason, field: Option<ArcStr>, says: String| Uncaptured { reason, object: object(), field, says };
+            |reason: Reason, field: Option<ArcStr>, says: String| Uncaptured { reason, object: object(), field, says: says.into() };
         match pod.proxy {
             ProxyKind::Host => {
                 let says = "the pod uses the node's network: no interception is set up there".to_owned();
@@ -62,7 +62,7 @@ impl Mesh {
     fn sidecar_rules(&self, call: &Call<'_>, pod: &Pod) -> Option<Uncaptured> {
         let record = &self.roster.records[call.pod.0 as usize];
         let because = |reason: Reason, field: ArcStr, says: String| {
-            Some(Uncaptured { reason, object: Some(pod.object.clone()), field: Some(field), says })
+            Some(Uncaptured { reason, object: Some(pod.object.clone()), field: Some(field), says: says.into() })
         };
         let setting = |key: &str, flag: &str| setting(pod, record, key, flag);
         let (ip, port) = (call.to.ip(), call.to.port());
@@ -123,7 +123,7 @@ impl Mesh {
         }
         let field = self.roster.records[call.pod.0 as usize].containers.get(place).map(|(path, _)| path.clone());
         let says = format!("the init container {} runs before interception is set up", crate::name::printable(name));
-        Some(Uncaptured { reason: Reason::InitContainer, object: Some(pod.object.clone()), field, says })
+        Some(Uncaptured { reason: Reason::InitContainer, object: Some(pod.object.clone()), field, says: says.into() })
     }
 }
 
@@ -159,7 +159,7 @@ fn owner(
             reason: Reason::ProxyContainer,
             object: Some(pod.object.clone()),
             field: field(""),
-            says,
+            says: says.into(),
         });
     }
     let proxy = proxy_user.unwrap_or(PROXY_ID);
@@ -167,13 +167,13 @@ fn owner(
     if uid.is_some_and(|u| u == proxy || u == PROXY_ID) {
         let says = format!("the process runs as uid {}, which interception leaves alone", uid.unwrap_or(proxy));
         let field = field(".securityContext.runAsUser");
-        return Some(Uncaptured { reason: Reason::ProxyUid, object: Some(pod.object.clone()), field, says });
+        return Some(Uncaptured { reason: Reason::ProxyUid, object: Some(pod.object.clone()), field, says: says.into() });
     }
     let gid = call.gid.or_else(|| place.and_then(|p| containers.get(p)).and_then(|(_, g)| *g));
     if gid == Some(PROXY_ID) {
         let says = format!("the process runs as gid {PROXY_ID}, which interception leaves alone");
         let field = field(".securityContext.runAsGroup");
-        return Some(Uncaptured { reason: Reason::ProxyUid, object: Some(pod.object.clone()), field, says });
+        return Some(Uncaptured { reason: Reason::ProxyUid, object: Some(pod.object.clone()), field, says: says.into() });
     }
     None
 }
@@ -205,5 +205,5 @@ fn no_proxy(pod: &Pod) -> Uncaptured {
     } else {
         (namespace, ".metadata.labels".into())
     };
-    Uncaptured { reason, object: Some(object), field: Some(field), says }
+    Uncaptured { reason, object: Some(object), field: Some(field), says: says.into() }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
+use smallvec::SmallVec;
 
 use crate::id::ObjectRef;
 
@@ -34,12 +35,12 @@ pub(crate) enum Missing {
 }
 
 /// How the next address is found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Dial {
+#[derive(Debug)]
+pub(crate) enum Dial<'a> {
     /// These addresses, sorted as text.
-    Endpoints(Vec<(IpAddr, u16, Mtls)>),
+    Endpoints(Endpoints<'a>),
     /// Names that are resolved (and addresses among them).
-    Names(Vec<(ArcStr, u16)>),
+    Names(SmallVec<[(ArcStr, u16); 1]>),
     /// The address that was dialled, perhaps at another port.
     Original(Option<u16>),
     /// The name in the bytes.
@@ -49,30 +50,63 @@ pub(crate) enum Dial {
 /// The endpoint speaks Istio's mTLS.
 pub(crate) type Mtls = bool;
 
-/// What a connection is wrapped in.
+/// The endpoints of a cluster. There may be thousands, and a decision looks at the first ones: they are not gathered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Endpoints<'a> {
+    upstream: &'a Upstream,
+    port: &'a Port,
+    subset: Option<&'a Subset>,
+}
+
+impl<'a> Endpoints<'a> {
+    fn reach(self) -> impl Iterator<Item = (&'a Reach, u16)> {
+        let fits = move |r: &Reach| r.ready && self.subset.is_none_or(|s| selects(&s.labels, &r.labels));
+        self.upstream.reach(self.port).filter(move |(r, _)| fits(r))
+    }
+
+    /// Their addresses.
+    pub(crate) fn iter(self) -> impl Iterator<Item = (IpAddr, u16, Mtls)> + 'a {
+        self.reach().filter_map(|(r, port)| match r.address {
+            ReachAddress::Ip(ip) => Some((ip, port, r.mtls)),
+            ReachAddress::Name(_) | ReachAddress::Unix => None,
+        })
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.iter().next().is_none()
+    }
+}
+
+/// What a connection is wrapped in, with the server name where it is not the cluster's own ([`own_name`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wrap {
     Nothing,
     Tls(ArcStr),
     IstioMutual(ArcStr),
     /// mTLS with endpoints that speak it, nothing with others.
-    Automatic(ArcStr),
+    Automatic,
+}
+
+/// The server name by which proxies ask each other for a cluster.
+pub(crate) fn own_name(cluster: &Cluster) -> ArcStr {
+    arcstr::format!("outbound_.{}_.{}_.{}", cluster.port, cluster.subset, cluster.host)
 }
 
 /// A cluster that exists.
 #[derive(Debug)]
 pub(crate) struct Known<'a> {
+    pub(crate) cluster: &'a Cluster,
     pub(crate) upstream: &'a Upstream,
     /// Outside of the mesh: what the first of merged entries says, whichever the port comes from (`appendSidecarServices`).
     pub(crate) external: bool,
-    pub(crate) dial: Dial,
+    pub(crate) dial: Dial<'a>,
     pub(crate) wrap: Wrap,
     /// The DestinationRule that has a policy for it, and the path of that policy.
     pub(crate) rule: Option<(ObjectRef, ArcStr)>,
 }
 
 /// The cluster, as the proxy has it.
-pub(crate) fn find<'a>(index: &'a Index, proxy: &'a Proxy, cluster: &Cluster) -> Result<Known<'a>, Missing> {
+pub(crate) fn find<'a>(index: &'a Index, proxy: &'a Proxy, cluster: &'a Cluster) -> Result<Known<'a>, Missing> {
     let scoped = proxy.scope.get(&cluster.host).ok_or(Missing::Host)?;
     let upstream = index.registry.get(scoped.id);
     if upstream.resolution == Resolution::Alias {
@@ -89,6 +123,7 @@ pub(crate) fn find<'a>(index: &'a Index, proxy: &'a Proxy, cluster: &Cluster) ->
             return Err(Missing::Port(scoped.id));
         }
         return Ok(Known {
+            cluster,
             upstream: owner,
             external: upstream.external,
             dial: Dial::Dynamic,
@@ -111,7 +146,7 @@ pub(crate) fn find<'a>(index: &'a Index, proxy: &'a Proxy, cluster: &Cluster) ->
     let from = if policy.of_subset { found.map(|(n, _)| *n) } else { rule.and_then(|r| r.from.first().copied()) };
     let object = from.map(|n| index.destination_rules.list[n as usize].meta.object.clone());
     let rule = object.filter(|_| policy.tls.is_some()).map(|o| (o, policy.path));
-    Ok(Known { upstream: owner, external: upstream.external, dial, wrap, rule })
+    Ok(Known { cluster, upstream: owner, external: upstream.external, dial, wrap, rule })
 }
 
 /// TLS settings and balancer for a port and subset.
@@ -149,24 +184,24 @@ fn effective<'a>(top: Option<&'a Policy>, subset: Option<&'a Subset>, port: u16)
     Effective { tls, passthrough: passthrough.unwrap_or(false), path, of_subset }
 }
 
-fn dial(
+fn dial<'a>(
     proxy: &Proxy,
-    upstream: &Upstream,
-    port: &Port,
-    subset: Option<&Subset>,
+    upstream: &'a Upstream,
+    port: &'a Port,
+    subset: Option<&'a Subset>,
     policy: &Effective<'_>,
-) -> Option<Dial> {
-    let fits = |(r, _): &(&Reach, u16)| r.ready && subset.is_none_or(|s| selects(&s.labels, &r.labels));
-    let reach = || upstream.reach(port).filter(fits);
+) -> Option<Dial<'a>> {
+    let endpoints = Endpoints { upstream, port, subset };
     if upstream.resolution.is_dns() {
-        let mut names: Vec<(ArcStr, u16)> = reach()
+        let mut names: SmallVec<[(ArcStr, u16); 1]> = endpoints
+            .reach()
             .filter_map(|(r, port)| match &r.address {
                 ReachAddress::Name(name) => Some((name.clone(), port)),
                 ReachAddress::Ip(ip) => Some((ip.to_string().into(), port)),
                 ReachAddress::Unix => None,
             })
             .collect();
-        if names.is_empty() && !reach().any(|(r, _)| r.address == ReachAddress::Unix) {
+        if names.is_empty() && !endpoints.reach().any(|(r, _)| r.address == ReachAddress::Unix) {
             return None;
         }
         names.sort();
@@ -176,11 +211,7 @@ fn dial(
     if policy.passthrough || (upstream.resolution == Resolution::Passthrough && !router) {
         return Some(Dial::Original(port.target));
     }
-    let ips = reach().filter_map(|(r, port)| match r.address {
-        ReachAddress::Ip(ip) => Some((ip, port, r.mtls)),
-        ReachAddress::Name(_) | ReachAddress::Unix => None,
-    });
-    Some(Dial::Endpoints(ips.collect()))
+    Some(Dial::Endpoints(endpoints))
 }
 
 /// `buildUpstreamTLSSettings`, `buildUpstreamClusterTLSContext`.
@@ -193,14 +224,13 @@ fn wrap(
     cluster: &Cluster,
     policy: &Effective<'_>,
     selected: bool,
-    dial: &Dial,
+    dial: &Dial<'_>,
 ) -> Wrap {
-    let own_name = || -> ArcStr { format!("outbound_.{}_.{}_.{}", cluster.port, cluster.subset, cluster.host).into() };
     match policy.tls {
         Some(tls) => match tls.mode {
             TlsSettingsMode::Disable => Wrap::Nothing,
             TlsSettingsMode::IstioMutual => {
-                Wrap::IstioMutual(if tls.sni.is_empty() { own_name() } else { tls.sni.clone() })
+                Wrap::IstioMutual(if tls.sni.is_empty() { own_name(cluster) } else { tls.sni.clone() })
             }
             TlsSettingsMode::Simple | TlsSettingsMode::Mutual => {
                 let secret = !tls.credential.is_empty() && !tls.credential.starts_with("configmap://");
@@ -219,7 +249,7 @@ fn wrap(
             }
             match index.peer_mode(&upstream.namespace) {
                 PeerMode::Disable => Wrap::Nothing,
-                _ => Wrap::Automatic(own_name()),
+                _ => Wrap::Automatic,
             }
         }
     }

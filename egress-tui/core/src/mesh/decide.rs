@@ -15,7 +15,8 @@ use crate::mesh::registry::{Port, UpstreamId};
 use crate::mesh::remark;
 use crate::mesh::route::{HttpRoute, Target, VirtualHost};
 use crate::mesh::{Certainty, Entry, Expected, Match, Mesh, Next, NextKind, Outcome, Owner, PodIndex};
-use crate::verdict::{Mark, Reason, Step};
+use crate::verdict::says::says;
+use crate::verdict::{Mark, Reason, Says, Step};
 
 /// How many gateways in a row are followed (design §7.1).
 const HOPS: usize = 3;
@@ -100,18 +101,18 @@ impl Walk<'_> {
             } else {
                 self.policy(wire, false)
             };
-            let says = format!("no listener for {} and none for every address on port {port}", wire.to.ip());
+            let says = says!["no listener for ", wire.to.ip(), " and none for every address on port ", port];
             out.because.insert(0, Step::new("listener", Mark::No, says));
             return out;
         };
-        let place = match listener.bind {
-            Bind::Any => format!("the listener for every address on port {port}"),
-            Bind::Ip(ip) => format!("the listener for {ip}:{port}"),
+        let place = |rest: &'static str| match listener.bind {
+            Bind::Any => says!["the listener for every address on port ", port, rest],
+            Bind::Ip(ip) => says!["the listener for ", SocketAddr::new(ip, port), rest],
         };
         let Some((_, chain)) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
             let mut out = self.policy(wire, false);
             out.reason = out.reason.filter(|r| *r != Reason::Unregistered).or(out.reason);
-            out.because.insert(0, Step::new("listener", Mark::No, format!("{place} has no chain for these bytes")));
+            out.because.insert(0, Step::new("listener", Mark::No, place(" has no chain for these bytes")));
             return out;
         };
         let mut out = match &chain.action {
@@ -125,7 +126,7 @@ impl Walk<'_> {
                 out.because.push(Step::new(
                     "listener",
                     Mark::Decides,
-                    format!("{place} speaks HTTP only, and these bytes are none"),
+                    place(" speaks HTTP only, and these bytes are none"),
                 ));
                 self.by_port_of(&mut out, chain, ".protocol", port);
                 out
@@ -159,7 +160,7 @@ impl Walk<'_> {
         if out.outcome == Outcome::Broken && chain.origin.rule.is_none() {
             self.by_port_of(&mut out, chain, "", port);
         }
-        out.because.insert(0, Step::new("listener", Mark::Ok, place));
+        out.because.insert(0, Step::new("listener", Mark::Ok, place("")));
         out
     }
 
@@ -332,9 +333,11 @@ impl Walk<'_> {
         let Some(rule) = rule else { return };
         let (object, field) = self.mesh.rule_field(rule);
         let says = match chosen {
-            Some(c) if c.weight > 0 => format!("the rule leads to {} (weight {})", c.cluster, c.weight).into(),
-            Some(c) => Cow::Owned(["the rule leads to ", self.mesh.index.shared.cluster(&c.cluster).as_str()].concat()),
-            None => Cow::Borrowed("the rule applies"),
+            Some(c) if c.weight > 0 => {
+                says!["the rule leads to ", &self.mesh.index.shared.cluster(&c.cluster), " (weight ", c.weight, ")"]
+            }
+            Some(c) => says!["the rule leads to ", &self.mesh.index.shared.cluster(&c.cluster)],
+            None => "the rule applies".into(),
         };
         out.because.insert(0, Step::new("route", Mark::Ok, says).by(object.clone(), field.clone()));
         out.routed = Some((object, field));
@@ -470,7 +473,7 @@ impl Walk<'_> {
 
     fn reached(&self, known: &Known<'_>, wire: &Wire<'_>, chooser: Chooser<'_>) -> Expected {
         let upstream = known.upstream;
-        let empty = matches!(&known.dial, Dial::Endpoints(list) if list.is_empty());
+        let empty = matches!(&known.dial, Dial::Endpoints(endpoints) if endpoints.is_empty());
         if !upstream.kubernetes || upstream.external {
             if empty {
                 let says = match upstream.resolution {
@@ -525,14 +528,16 @@ impl Walk<'_> {
         out.gateway = Some(service.clone());
         out.next = Some(next(known, wire));
         out.because.push(
-            Step::new("gateway", Mark::Ok, format!("{service} is a gateway"))
+            Step::new("gateway", Mark::Ok, says![&service, " is a gateway"])
                 .by(upstream.object.clone(), ".spec.selector"),
         );
         if let Some((object, field)) = &known.rule {
             let says = match &known.wrap {
-                Wrap::Nothing | Wrap::Automatic(_) => "the way to the gateway is not wrapped in TLS".to_owned(),
-                Wrap::Tls(sni) => format!("the way to the gateway is wrapped in TLS, server name \"{sni}\""),
-                Wrap::IstioMutual(sni) => format!("the way to the gateway is wrapped in mTLS, server name \"{sni}\""),
+                Wrap::Nothing | Wrap::Automatic => "the way to the gateway is not wrapped in TLS".into(),
+                Wrap::Tls(sni) => says!["the way to the gateway is wrapped in TLS, server name \"", sni, "\""],
+                Wrap::IstioMutual(sni) => {
+                    says!["the way to the gateway is wrapped in mTLS, server name \"", sni, "\""]
+                }
             };
             out.because.push(Step::new("tls", Mark::Ok, says).by(object.clone(), field.clone()));
         }
@@ -551,10 +556,10 @@ impl Walk<'_> {
         chooser: Chooser<'_>,
         pods: &[PodIndex],
     ) -> Option<Expected> {
-        let Dial::Endpoints(endpoints) = &known.dial else { return None };
+        let Dial::Endpoints(endpoints) = known.dial else { return None };
         let pod_of = |ip: &IpAddr| pods.iter().copied().find(|p| self.mesh.pod(*p).ips.first() == Some(ip));
         let (pod, ip, port, mtls) =
-            endpoints.iter().find_map(|(ip, port, mtls)| pod_of(ip).map(|p| (p, *ip, *port, *mtls)))?;
+            endpoints.iter().find_map(|(ip, port, mtls)| pod_of(&ip).map(|p| (p, ip, port, mtls)))?;
         let mut next = wire.clone();
         next.to = SocketAddr::new(ip, port);
         if next.http && next.tls == Wrapped::Plain && next.host.is_none() {
@@ -573,11 +578,11 @@ impl Walk<'_> {
                 next.tls = Wrapped::InMeshTls;
                 next.sni = Cow::Owned(sni.to_string());
             }
-            Wrap::Automatic(sni) if mtls => {
+            Wrap::Automatic if mtls => {
                 next.tls = Wrapped::InMeshTls;
-                next.sni = Cow::Owned(sni.to_string());
+                next.sni = Cow::Owned(cluster::own_name(known.cluster).to_string());
             }
-            Wrap::Nothing | Wrap::Automatic(_) => {}
+            Wrap::Nothing | Wrap::Automatic => {}
         }
         let proxy = self.mesh.proxy(pod)?;
         let from = Some(self.pod);
@@ -602,7 +607,7 @@ fn next(known: &Known<'_>, wire: &Wire<'_>) -> Next {
         Dial::Endpoints(list) => Next {
             kind: if known.upstream.kubernetes { NextKind::Service } else { NextKind::Static },
             host,
-            port: list.first().map(|(_, p, _)| *p),
+            port: list.iter().next().map(|(_, p, _)| p),
         },
         Dial::Original(port) => Next { kind: NextKind::Original, host, port: Some(port.unwrap_or(wire.to.port())) },
         Dial::Dynamic => {
@@ -612,7 +617,7 @@ fn next(known: &Known<'_>, wire: &Wire<'_>) -> Next {
     }
 }
 
-pub(crate) fn broken(reason: Reason, says: impl Into<Cow<'static, str>>) -> Expected {
+pub(crate) fn broken(reason: Reason, says: impl Into<Says>) -> Expected {
     let mut out = Expected::new(Outcome::Broken);
     out.reason = Some(reason);
     let claim = match reason.group() {
@@ -624,7 +629,7 @@ pub(crate) fn broken(reason: Reason, says: impl Into<Cow<'static, str>>) -> Expe
     out
 }
 
-pub(crate) fn not_found(says: impl Into<Cow<'static, str>>) -> Expected {
+pub(crate) fn not_found(says: impl Into<Says>) -> Expected {
     let mut out = broken(Reason::GatewayNoRoute, says);
     out.response = Some(404);
     out

@@ -3,7 +3,7 @@
 use arcstr::ArcStr;
 
 use crate::id::{NamespacedName, ObjectRef};
-use crate::verdict::{Mark, Reason, Step};
+use crate::verdict::{Mark, Reason, Says, Step};
 
 /// What the first hop does (design §7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -199,7 +199,7 @@ pub struct Miss {
     /// Its field.
     pub field: ArcStr,
     /// A sentence.
-    pub says: String,
+    pub says: Says,
     /// The gateway that the rule leads to, if it leads to one.
     pub gateway: Option<NamespacedName>,
 }
@@ -214,7 +214,7 @@ pub struct Uncaptured {
     /// The field.
     pub field: Option<ArcStr>,
     /// A sentence.
-    pub says: String,
+    pub says: Says,
 }
 
 /// Steps of most answers.

@@ -17,20 +17,20 @@ use crate::mesh::object::{Gateway, Semantics, Server, TlsMode};
 use crate::mesh::registry::UpstreamId;
 use crate::mesh::visible::VsId;
 use crate::mesh::{Expected, host, register};
-use crate::verdict::{Mark, Reason};
+use crate::verdict::{Mark, Reason, Says};
 
 /// What is missing, and where.
 pub(crate) struct Gap {
     pub(crate) reason: Reason,
     pub(crate) object: ObjectRef,
     pub(crate) field: ArcStr,
-    pub(crate) says: String,
+    pub(crate) says: Says,
     /// What contributes.
     pub(crate) also: Option<Reason>,
 }
 
 impl Gap {
-    fn new(reason: Reason, object: &ObjectRef, field: impl Into<ArcStr>, says: impl Into<String>) -> Self {
+    fn new(reason: Reason, object: &ObjectRef, field: impl Into<ArcStr>, says: impl Into<Says>) -> Self {
         Self { reason, object: object.clone(), field: field.into(), says: says.into(), also: None }
     }
 
@@ -40,7 +40,7 @@ impl Gap {
         out.reasons.extend(self.also);
         if let Some(step) = out.because.iter_mut().rev().find(|s| s.mark == Mark::Decides) {
             *step = step.clone().by(self.object, self.field);
-            step.says = self.says.into();
+            step.says = self.says;
         }
     }
 }

@@ -57,13 +57,15 @@ pub(crate) struct HostMap<V> {
     exact: FxHashMap<ArcStr, V>,
     /// What follows the `*`, where it begins with a dot or is empty.
     suffix: FxHashMap<ArcStr, V>,
+    /// How long those are, a bit for each length (the highest for all that are longer): most ends of a name need no lookup.
+    lengths: u64,
     /// What follows the `*` elsewhere (`*foo.com`): admission refuses these, files may hold them.
     odd: Vec<(ArcStr, V)>,
 }
 
 impl<V> Default for HostMap<V> {
     fn default() -> Self {
-        Self { exact: FxHashMap::default(), suffix: FxHashMap::default(), odd: Vec::new() }
+        Self { exact: FxHashMap::default(), suffix: FxHashMap::default(), lengths: 0, odd: Vec::new() }
     }
 }
 
@@ -73,6 +75,7 @@ impl<V> HostMap<V> {
         match pattern.strip_prefix('*') {
             None => self.exact.entry(pattern.clone()).or_insert_with(new),
             Some(suffix) if suffix.is_empty() || suffix.starts_with('.') => {
+                self.lengths |= length_bit(suffix.len());
                 self.suffix.entry(suffix.into()).or_insert_with(new)
             }
             Some(suffix) => {
@@ -100,10 +103,9 @@ impl<V> HostMap<V> {
     pub(crate) fn wildcard(&self, name: &str) -> Option<&V> {
         let name = name.strip_prefix('*').unwrap_or(name);
         let mut best: Option<(usize, &V)> = None;
-        if !self.suffix.is_empty() {
-            let dots = name.bytes().enumerate().filter(|(_, b)| *b == b'.').map(|(at, _)| at);
-            best = dots.chain([name.len()]).find_map(|at| self.suffix.get(&name[at..]).map(|v| (name.len() - at, v)));
-        }
+        self.each_end(name, |end, value| {
+            best.get_or_insert((end, value));
+        });
         for (suffix, value) in &self.odd {
             if name.ends_with(suffix.as_str()) && best.is_none_or(|(len, _)| suffix.len() > len) {
                 best = Some((suffix.len(), value));
@@ -125,18 +127,37 @@ impl<V> HostMap<V> {
         self.each_suffix(name, &mut f);
     }
 
-    /// Every value whose pattern is a wildcard that holds all names with this end.
-    fn each_suffix(&self, name: &str, mut f: impl FnMut(&V)) {
-        let dots = name.bytes().enumerate().filter(|(_, b)| *b == b'.').map(|(at, _)| at);
-        for at in dots.chain([name.len()]) {
-            if let Some(value) = self.suffix.get(&name[at..]) {
-                f(value);
+    /// The wildcards (but odd ones) that hold all names with this end, with the length of what follows their `*`; the longest first.
+    fn each_end<'a>(&'a self, name: &str, mut f: impl FnMut(usize, &'a V)) {
+        if self.lengths == 0 {
+            return;
+        }
+        for (at, byte) in name.bytes().enumerate() {
+            let length = name.len() - at;
+            if byte == b'.'
+                && self.lengths & length_bit(length) != 0
+                && let Some(value) = self.suffix.get(&name[at..])
+            {
+                f(length, value);
             }
         }
+        if let Some(value) = self.suffix.get("").filter(|_| self.lengths & 1 == 1) {
+            f(0, value);
+        }
+    }
+
+    /// Every value whose pattern is a wildcard that holds all names with this end.
+    fn each_suffix(&self, name: &str, mut f: impl FnMut(&V)) {
+        self.each_end(name, |_, value| f(value));
         for (_, value) in self.odd.iter().filter(|(suffix, _)| name.ends_with(suffix.as_str())) {
             f(value);
         }
     }
+}
+
+/// The bit of [`HostMap::lengths`] that stands for a length.
+fn length_bit(length: usize) -> u64 {
+    1 << length.min(63)
 }
 
 /// Patterns to values, for every value whose pattern overlaps another one, in time that does not depend on how many there are.

@@ -28,6 +28,8 @@ use crate::mesh::registry::{Registry, Sources};
 use crate::mesh::remark::{self, GatewayHosts, GatewayRules, Misspelt};
 use crate::mesh::shared::Shared;
 use crate::mesh::visible::{DestinationRules, VirtualServices};
+use crate::verdict::Says;
+use crate::verdict::says::says;
 
 /// See the module.
 #[derive(Debug)]
@@ -131,7 +133,7 @@ impl Unchanged {
 pub(crate) struct Hidden {
     pub(crate) entry: Arc<ServiceEntry>,
     /// The object and field that hide it, and a sentence.
-    pub(crate) by: (ObjectRef, ArcStr, String),
+    pub(crate) by: (ObjectRef, ArcStr, Says),
 }
 
 /// Entries that istiod does not read, by what they would register.
@@ -502,18 +504,18 @@ fn hide(
     objects.entries = kept;
     for entry in out {
         let by = if reads(&entry.meta) {
-            let says = "sidecars know resolution DYNAMIC_DNS since release 1.30".to_owned();
-            (entry.meta.object.clone(), ".spec.resolution".into(), says)
+            let says = "sidecars know resolution DYNAMIC_DNS since release 1.30";
+            (entry.meta.object.clone(), ".spec.resolution".into(), says.into())
         } else if selected(entry.meta.namespace()) {
             let revision = entry.meta.label("istio.io/rev").cloned().unwrap_or_default();
-            let says = format!("the entry is for revision {revision}, to which no proxy is attached");
+            let says = says!["the entry is for revision ", &revision, ", to which no proxy is attached"];
             (entry.meta.object.clone(), ".metadata.labels[\"istio.io/rev\"]".into(), says)
         } else {
             let object = config
                 .object
                 .clone()
                 .unwrap_or_else(|| ObjectRef::new("ConfigMap", config.root_namespace.clone(), "istio"));
-            let says = format!("discoverySelectors leave out the namespace {}", entry.meta.namespace());
+            let says = says!["discoverySelectors leave out the namespace ", entry.meta.namespace()];
             (object, config.field("discoverySelectors"), says)
         };
         hidden.push(Hidden { entry, by });

@@ -16,14 +16,15 @@ use crate::mesh::registry::{Address, Port, Upstream, UpstreamId};
 use crate::mesh::route::PathMatch;
 use crate::mesh::visible::VsId;
 use crate::mesh::{Bytes, Call, Expected, Mesh, Miss};
-use crate::verdict::Reason;
+use crate::verdict::says::says;
+use crate::verdict::{Reason, Says};
 
 /// One thing that a rule fails on.
 struct Failure {
     reason: Reason,
     object: ObjectRef,
     field: ArcStr,
-    says: String,
+    says: Says,
 }
 
 /// The question, with what is registered for it.
@@ -40,10 +41,13 @@ impl Mesh {
     /// Rules that would have led to a gateway but for one thing, oldest VirtualService first.
     pub(crate) fn near_misses(&self, near: &Near<'_>, out: &Expected) -> Vec<Miss> {
         let index = &self.index;
-        let mut candidates: Vec<VsId> = Vec::new();
-        let entry = out.entry.as_ref().map(|e| e.host.clone());
-        for name in near.names.iter().copied().chain(entry.as_deref()) {
-            index.virtual_services.by_host.each_match(name, |ids| candidates.extend(ids.iter().copied()));
+        let mut candidates: SmallVec<[VsId; 4]> = SmallVec::new();
+        let entry = out.entry.as_ref().map(|e| e.host.as_str()).filter(|host| !near.names.contains(host));
+        for name in near.names.iter().copied().chain(entry) {
+            index.virtual_services.by_host.each_match(name, |ids| candidates.extend_from_slice(ids));
+        }
+        if candidates.is_empty() {
+            return Vec::new();
         }
         candidates.sort_unstable();
         candidates.dedup();
@@ -92,7 +96,7 @@ impl Mesh {
         for id in near.registered {
             let upstream = registry.get(*id);
             let Some(p) = upstream.port(port) else { continue };
-            let miss = |reason: Reason, field: String, says: String| Miss {
+            let miss = |reason: Reason, field: String, says: Says| Miss {
                 reason,
                 object: upstream.object.clone(),
                 field: field.into(),
@@ -115,17 +119,15 @@ impl Mesh {
             let found = if let Some(found) = self.off_the_port(near, upstream) {
                 (0, found)
             } else if wrong_bytes {
-                let says = format!(
-                    "port {port} of {} is declared {}, and the bytes are {bytes}",
-                    upstream.host,
-                    p.protocol.as_str()
-                );
+                let protocol = p.protocol.as_str();
+                let says =
+                    says!["port ", port, " of ", &upstream.host, " is declared ", protocol, ", and the bytes are ", bytes];
                 (1, miss(Reason::ProtocolMismatch, declared(), says))
             } else if p.protocol.is_tls() && near.call.bytes == Bytes::Tls && near.call.sni.is_none_or(str::is_empty) {
-                let says = format!("{} is chosen by server name, and the connection has none", upstream.host);
+                let says = says![&upstream.host, " is chosen by server name, and the connection has none"];
                 (0, miss(Reason::NoSni, upstream.host_field().to_string(), says))
             } else if elsewhere {
-                let says = format!("{} is registered with other addresses than {ip}", upstream.host);
+                let says = says![&upstream.host, " is registered with other addresses than ", ip];
                 (2, miss(Reason::SniIpMismatch, near.proxy.address_field(upstream).to_string(), says))
             } else if let Some(found) = self.tls_rule_for(near, *id) {
                 (0, found)
@@ -153,7 +155,7 @@ impl Mesh {
             reason: Reason::SidecarScope,
             object: sidecar.clone(),
             field: format!(".spec.egress[{place}]").into(),
-            says: format!("the listener of {sidecar} for port {port} does not import {}", upstream.host),
+            says: says!["the listener of ", sidecar, " for port ", port, " does not import ", &upstream.host],
             gateway: None,
         })
     }
@@ -171,7 +173,9 @@ impl Mesh {
         let (object, field) = self.rule_field(rule);
         Some(Miss {
             reason: Reason::SniNotMatched,
-            says: format!("{object} {field} takes the place of the chain of {host}, and holds other server names"),
+            says: says![
+                &object, " ", &field, " takes the place of the chain of ", host, ", and holds other server names"
+            ],
             object,
             field: format!("{field}.sniHosts").into(),
             gateway: None,
@@ -204,15 +208,14 @@ impl Mesh {
                 reason: Reason::ShadowedBy,
                 object: other.object.clone(),
                 field,
-                says: format!(
-                    "{} is the entry of {} that virtual hosts know, not {}",
-                    other.object, other.host, upstream.object
-                ),
+                says: says![
+                    &other.object, " is the entry of ", &other.host, " that virtual hosts know, not ", &upstream.object
+                ],
                 gateway: None,
             };
         }
         let other = others.enumerate().max_by_key(|(n, (_, c))| (length(&c.cidrs), std::cmp::Reverse(*n)));
-        let miss = |object: &ObjectRef, field: ArcStr, says: String| Miss {
+        let miss = |object: &ObjectRef, field: ArcStr, says: Says| Miss {
             reason: Reason::ShadowedBy,
             object: object.clone(),
             field,
@@ -221,15 +224,15 @@ impl Mesh {
         };
         match other {
             Some((_, (other, chain))) if length(&chain.cidrs).is_some() => {
-                let says = format!("{} has a longer prefix for {ip} than {}", other.object, upstream.object);
+                let says = says![&other.object, " has a longer prefix for ", ip, " than ", &upstream.object];
                 miss(&other.object, near.proxy.address_field(other), says)
             }
             Some((_, (other, _))) => {
                 let field = other.port(port).map_or(arcstr::literal!(".spec.ports"), Port::field);
-                miss(&other.object, field, format!("{} has port {port} before {}", other.object, upstream.object))
+                miss(&other.object, field, says![&other.object, " has port ", port, " before ", &upstream.object])
             }
             None => {
-                let says = format!("another entry or rule has port {port} before {}", upstream.object);
+                let says = says!["another entry or rule has port ", port, " before ", &upstream.object];
                 miss(&upstream.object, ".spec.ports".into(), says)
             }
         }
@@ -291,8 +294,8 @@ impl Rules<'_> {
         routes.iter().find_map(|r| self.mesh.roster.gateways.get(&r.host)).cloned()
     }
 
-    fn failure(&self, reason: Reason, field: String, says: String) -> Failure {
-        Failure { reason, object: self.vs.shown.clone(), field: field.into(), says }
+    fn failure(&self, reason: Reason, field: String, says: impl Into<Says>) -> Failure {
+        Failure { reason, object: self.vs.shown.clone(), field: field.into(), says: says.into() }
     }
 
     /// Visibility, import, gateways.
@@ -303,24 +306,24 @@ impl Rules<'_> {
         let mut out = Vec::new();
         let visible = index.virtual_services.visibility[self.id.0 as usize].includes(namespace);
         if !visible {
-            let says = format!("{} is not exported to the namespace {namespace}", vs.shown);
+            let says = says![&vs.shown, " is not exported to the namespace ", namespace];
             out.push(self.failure(Reason::VsNotExported, ".spec.exportTo".to_owned(), says));
         } else if let Some(n) = proxy.scope.sidecar
             && !proxy.scope.imports(self.near.call.to.port(), self.id)
         {
             let sidecar = index.sidecars[n as usize].meta.object.clone();
-            let says = format!("{sidecar} does not import {}", vs.shown);
+            let says = says![&sidecar, " does not import ", &vs.shown];
             out.push(Failure { reason: Reason::VsNotImported, object: sidecar, field: ".spec.egress".into(), says });
         }
         if !vs.gateways.iter().any(|g| g == MESH) {
-            let says = format!("{} does not list the gateway mesh, so no sidecar uses it", vs.shown);
+            let says = says![&vs.shown, " does not list the gateway mesh, so no sidecar uses it"];
             out.push(self.failure(Reason::VsGateways, ".spec.gateways".to_owned(), says));
         }
         if vs.semantics == Semantics::GatewayApi && vs.meta.namespace() != namespace {
             let registry = &index.registry;
             let ours = self.near.registered.iter().any(|id| registry.get(*id).namespace == *vs.meta.namespace());
             if !ours {
-                let says = format!("{} is neither in the client's namespace nor in that of the entry", vs.shown);
+                let says = says![&vs.shown, " is neither in the client's namespace nor in that of the entry"];
                 out.push(self.failure(Reason::VsNotExported, ".metadata.namespace".to_owned(), says));
             }
         }
@@ -378,7 +381,7 @@ impl Rules<'_> {
         }
         let ip = call.to.ip();
         if !m.subnets.is_empty() && !networks(&m.subnets).iter().any(|n| n.contains(&ip)) {
-            let says = format!("the rule is for subnets that do not hold {ip}");
+            let says = says!["the rule is for subnets that do not hold ", ip];
             out.push(self.failure(Reason::SubnetNotMatched, format!("{}.destinationSubnets", m.path), says));
         }
         out
@@ -405,7 +408,7 @@ impl Rules<'_> {
     fn port(&self, wanted: Option<u16>, path: &str, out: &mut Vec<Failure>) {
         let port = self.near.call.to.port();
         if let Some(wanted) = wanted.filter(|p| *p != port) {
-            let says = format!("the rule is for port {wanted}, not {port}");
+            let says = says!["the rule is for port ", wanted, ", not ", port];
             out.push(self.failure(Reason::PortNotRouted, format!("{path}.port"), says));
         }
     }
@@ -422,7 +425,9 @@ impl Rules<'_> {
             out.push(self.failure(Reason::SourceLabels, format!("{path}.sourceLabels"), says));
         }
         if !namespace.is_empty() && namespace != pod.name.namespace.as_str() {
-            let says = format!("the rule is for pods of the namespace {namespace}, not {}", pod.name.namespace);
+            let says = says![
+                "the rule is for pods of the namespace ", &ArcStr::from(namespace), ", not ", &pod.name.namespace
+            ];
             out.push(self.failure(Reason::SourceNamespace, format!("{path}.sourceNamespace"), says));
         }
     }
@@ -459,7 +464,7 @@ impl Rules<'_> {
                     None => "another VirtualService of the same host".to_owned(),
                 };
                 let says = format!("{winner} comes before the rule {field} of {object}");
-                Miss { reason: Reason::VsShadowed, object, field, says, gateway: Some(gateway.clone()) }
+                Miss { reason: Reason::VsShadowed, object, field, says: says.into(), gateway: Some(gateway.clone()) }
             }
         };
         if !misses.contains(&miss) {

@@ -61,7 +61,7 @@ impl Mesh {
             offered || name.is_none_or(|n| n.eq_ignore_ascii_case(host) || host::subset(&n.to_ascii_lowercase(), host))
         };
         let fits = match &known.dial {
-            Dial::Endpoints(list) => list.iter().any(|(ip, port, _)| SocketAddr::new(*ip, *port) == to),
+            Dial::Endpoints(list) => list.iter().any(|(ip, port, _)| SocketAddr::new(ip, port) == to),
             Dial::Names(list) => {
                 list.iter().any(|(host, port)| *port == to.port() && (named(host) || host.parse() == Ok(to.ip())))
                     || (named(&known.upstream.host) && list.iter().any(|(_, port)| *port == to.port()))

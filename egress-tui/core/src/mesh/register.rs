@@ -12,6 +12,7 @@ use crate::mesh::proxy::{Proxy, Role};
 use crate::mesh::registry::{Address, Upstream, UpstreamId, Visibility};
 use crate::mesh::{Mesh, Miss, Registration};
 use crate::verdict::Reason;
+use crate::verdict::says::says;
 
 /// How a destination is registered for a workload.
 pub(crate) struct Registered {
@@ -45,7 +46,7 @@ impl Mesh {
         let mut hidden: SmallVec<[u32; 4]> = SmallVec::new();
         let mut by_name = false;
         for name in names {
-            if let Ok(address) = name.parse::<IpAddr>() {
+            if let Some(address) = address(name) {
                 if address != ip {
                     candidates.extend(self.inside.owners(address));
                 }
@@ -53,7 +54,7 @@ impl Mesh {
             }
             by_name = true;
             let known = candidates.len();
-            index.registry.of_host.each_match(name, |ids| candidates.extend(ids.iter().copied()));
+            index.registry.of_host.each_match(name, |ids| candidates.extend_from_slice(ids));
             if candidates.len() == known {
                 // a name below a headless Service, or a Service's short form: `name`, `name.namespace`, `name.namespace.svc`
                 let headless = |id: &&UpstreamId| {
@@ -65,7 +66,9 @@ impl Mesh {
                 let long = long_name(name, proxy.namespace()).and_then(|long| index.registry.of_host.get(&long));
                 candidates.extend(long.into_iter().flatten().copied());
             }
-            index.hidden.by_host.each_match(name, |ids| hidden.extend_from_slice(ids));
+            if !index.hidden.list.is_empty() {
+                index.hidden.by_host.each_match(name, |ids| hidden.extend_from_slice(ids));
+            }
         }
         if !by_name {
             candidates.extend(self.inside.owners(ip));
@@ -75,20 +78,29 @@ impl Mesh {
             hidden.extend(index.hidden.by_address.get(&ip).into_iter().flatten().copied());
         }
         // an ExternalName Service registers nothing itself: it is another name of its target
-        for id in std::mem::take(&mut candidates) {
-            match &index.registry.get(id).external_name {
-                Some(target) => index.registry.of_host.each_match(target, |ids| {
-                    candidates
-                        .extend(ids.iter().filter(|id| index.registry.get(**id).external_name.is_none()).copied());
-                }),
-                None => candidates.push(id),
+        let alias = |id: &UpstreamId| index.registry.get(*id).external_name.is_some();
+        if candidates.iter().any(alias) {
+            for id in std::mem::take(&mut candidates) {
+                match &index.registry.get(id).external_name {
+                    Some(target) => index.registry.of_host.each_match(target, |ids| {
+                        candidates.extend(ids.iter().filter(|id| !alias(id)).copied());
+                    }),
+                    None => candidates.push(id),
+                }
             }
         }
-        candidates.sort_unstable();
-        candidates.dedup();
+        if candidates.len() > 1 {
+            candidates.sort_unstable();
+            candidates.dedup();
+        }
         let has_port = |id: &UpstreamId| index.registry.get(*id).port(port).is_some();
-        let mut here: SmallVec<[UpstreamId; 4]> = candidates.iter().copied().filter(has_port).collect();
-        here.retain(|id| sees(index, proxy, index.registry.get(*id)));
+        let mut here: SmallVec<[UpstreamId; 4]> = SmallVec::new();
+        for id in &candidates {
+            let upstream = index.registry.get(*id);
+            if upstream.port(port).is_some() && sees(index, proxy, upstream) {
+                here.push(*id);
+            }
+        }
         if !here.is_empty() {
             return Registered { registration: Registration::Visible, here, misses: Vec::new() };
         }
@@ -134,6 +146,13 @@ impl Mesh {
     }
 }
 
+/// A name that is an address: most are not, and are known by their first byte.
+fn address(name: &str) -> Option<IpAddr> {
+    let first = name.bytes().next()?;
+    let possible = first.is_ascii_digit() || name.contains(':');
+    if possible { name.parse().ok() } else { None }
+}
+
 /// The host of the Service that a short name means in a namespace.
 fn long_name(name: &str, namespace: &str) -> Option<ArcStr> {
     let mut parts = name.split('.');
@@ -150,7 +169,7 @@ fn other_port(upstream: &Upstream, port: u16) -> Miss {
         reason: Reason::PortNotRegistered,
         object: upstream.object.clone(),
         field: ".spec.ports".into(),
-        says: format!("{} is registered with port {}, not {port}", upstream.host, ports.join(", ")),
+        says: format!("{} is registered with port {}, not {port}", upstream.host, ports.join(", ")).into(),
         gateway: None,
     }
 }
@@ -182,11 +201,11 @@ pub(crate) fn hides(index: &Index, proxy: &Proxy, upstream: &Upstream) -> Option
                 None => (upstream.object.clone(), ".spec.exportTo".into()),
             },
         };
-        let says = format!("{} is not exported to the namespace {namespace}", upstream.object);
+        let says = says![&upstream.object, " is not exported to the namespace ", namespace];
         return Some(Miss { reason: Reason::NotExported, object, field, says, gateway: None });
     }
     let sidecar = &index.sidecars[proxy.scope.sidecar? as usize];
-    let says = format!("{} does not import {}", sidecar.meta.object, upstream.host);
+    let says = says![&sidecar.meta.object, " does not import ", &upstream.host];
     Some(Miss {
         reason: Reason::SidecarScope,
         object: sidecar.meta.object.clone(),

@@ -16,6 +16,7 @@ use crate::mesh::object::policy::PeerMode;
 use crate::mesh::object::virtual_service::MESH;
 use crate::mesh::object::{Gateway, HttpAction, Semantics, VirtualService};
 use crate::name::printable;
+use crate::verdict::says::says;
 use crate::verdict::{Mark, Step};
 
 /// TLS that begins here, and the server name that it begins with: without `tls.sni` that of the request (`auto_sni`), which is
@@ -25,20 +26,20 @@ pub(crate) fn originates(known: &Known<'_>, wire: &Wire<'_>, authority: Option<&
     let Wrap::Tls(sni) = &known.wrap else { return None };
     let host = &known.upstream.host;
     let (mark, says) = if !sni.is_empty() {
-        (Mark::Ok, format!("TLS originates with the server name {sni}"))
+        (Mark::Ok, says!["TLS originates with the server name ", sni])
     } else if !wire.http {
-        (Mark::Ok, "TLS originates without a server name".to_owned())
+        (Mark::Ok, "TLS originates without a server name".into())
     } else {
         let asked = authority.map_or_else(|| wire.authority().into_owned(), str::to_owned);
         if host::subset(&asked.to_ascii_lowercase(), host) {
-            (Mark::Ok, format!("TLS originates with the server name {}", printable(&asked)))
+            (Mark::Ok, format!("TLS originates with the server name {}", printable(&asked)).into())
         } else {
             let asked = printable(&asked);
             let says = format!(
                 "TLS originates with the request's server name {asked}: {host} is asked for a name that is not its own, and its \
                  certificate is checked against it (rewrite the authority, or set tls.sni)"
             );
-            (Mark::Miss, says)
+            (Mark::Miss, says.into())
         }
     };
     Some(Step::new("tls", mark, says).by(object, field))
@@ -47,14 +48,15 @@ pub(crate) fn originates(known: &Known<'_>, wire: &Wire<'_>, authority: Option<&
 impl Walk<'_> {
     /// STRICT mTLS is for the inbound listeners of sidecars. What a gateway's server accepts, its own `tls` says.
     pub(crate) fn unprotected(&self, known: &Known<'_>, wire: &Wire<'_>) -> Option<Step> {
-        let Dial::Endpoints(endpoints) = &known.dial else { return None };
-        let clear =
-            matches!(known.wrap, Wrap::Nothing | Wrap::Automatic(_)) && endpoints.iter().all(|(.., mtls)| !mtls);
-        if !clear || wire.tls != Wrapped::Plain {
+        let Dial::Endpoints(endpoints) = known.dial else { return None };
+        if wire.tls != Wrapped::Plain || !matches!(known.wrap, Wrap::Nothing | Wrap::Automatic) {
             return None;
         }
         let (mode, by) = self.mesh.index.peer_policy(&known.upstream.namespace);
         let by = by.filter(|_| mode == PeerMode::Strict)?;
+        if endpoints.iter().any(|(.., mtls)| mtls) {
+            return None;
+        }
         let says = format!(
             "{} demands mTLS, and the way to the gateway is in clear text: it does not hold for the servers of a gateway",
             by.meta.object
@@ -112,14 +114,16 @@ pub(crate) fn gateway_rules(all: &[Arc<VirtualService>]) -> GatewayRules {
 
 impl Mesh {
     /// A gateway is set up for the host of an entry, and nothing leads there.
-    pub(crate) fn idle_gateway(&self, host: &str) -> Option<Step> {
+    pub(crate) fn idle_gateway(&self, host: &ArcStr) -> Option<Step> {
         let Some((g, s)) = self.index.gateway_hosts.get(host) else {
             let (object, field) = self.index.gateway_rules.get(host)?.clone();
-            let says = format!("{object} leads a gateway to {host}, but no rule leads this workload to that gateway");
+            let says = says![
+                &object, " leads a gateway to ", host, ", but no rule leads this workload to that gateway"
+            ];
             return Some(Step::new("gateway", Mark::Miss, says).by(object, field));
         };
         let gateway = &self.index.gateways[*g as usize];
-        let says = format!("{} has {host}, but no VirtualService leads there: it takes no part", gateway.shown);
+        let says = says![&gateway.shown, " has ", host, ", but no VirtualService leads there: it takes no part"];
         let field = format!("{}.hosts", gateway.servers[*s as usize].path);
         Some(Step::new("gateway", Mark::Miss, says).by(gateway.shown.clone(), field))
     }

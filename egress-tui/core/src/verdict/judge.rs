@@ -11,7 +11,8 @@ use crate::mesh::{
 };
 use crate::name::{NameEvidence, NameSource};
 use crate::verdict::compare::{Compared, compare};
-use crate::verdict::{Class, Judgement, Mark, Reason, Step, Verdict};
+use crate::verdict::says::says;
+use crate::verdict::{Class, Judgement, Mark, Reason, Says, Step, Verdict};
 
 /// What the proxy did with a connection that it took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +153,7 @@ fn escaped(q: &Question<'_>) -> Judgement {
         reason: Reason::RedirectMissing,
         object: Some(pod.object.clone()),
         field: Some(".metadata.annotations[\"sidecar.istio.io/status\"]".into()),
-        says: format!("{} promises that its proxy takes this connection, but the proxy never accepted it", pod.object),
+        says: says![&pod.object, " promises that its proxy takes this connection, but the proxy never accepted it"],
     });
     let mesh_wide = matches!(pod.proxy, ProxyKind::None | ProxyKind::Proxyless) && !pod.enrolled;
     let host_by_design = pod.proxy == ProxyKind::Host && !pod.enrolled;
@@ -358,7 +359,7 @@ fn through_gateway(q: &Question<'_>, mut draft: Draft) -> Judgement {
     }
     if let Some((object, field)) = route {
         let mut says = format!("{object} {field} leads to {gateway}");
-        draft.remarks("tls").for_each(|more| says.extend(["; ", more]));
+        draft.remarks("tls").for_each(|more| says.extend(["; ", &more.text()]));
         let (verdict, reason) = if waypoint {
             (Verdict::ViaWaypoint, Reason::RoutedViaWaypoint)
         } else {
@@ -582,8 +583,8 @@ impl Draft {
     }
 
     /// What nearly did something for it.
-    fn remarks(&self, claim: &'static str) -> impl Iterator<Item = &str> {
-        self.chain.iter().filter(move |s| s.claim == claim && s.mark == Mark::Miss).map(|s| &*s.says)
+    fn remarks(&self, claim: &'static str) -> impl Iterator<Item = &Says> {
+        self.chain.iter().filter(move |s| s.claim == claim && s.mark == Mark::Miss).map(|s| &s.says)
     }
 
     /// What the step that ended the way says, with its object, else the nearest one before it.
@@ -601,7 +602,7 @@ impl Draft {
         verdict: Verdict,
         reason: Reason,
         source: Option<(ObjectRef, arcstr::ArcStr)>,
-        says: String,
+        says: impl Into<Says>,
     ) -> Judgement {
         let mut step = Step::new("verdict", Mark::Decides, says);
         if let Some((object, field)) = source {
@@ -621,12 +622,11 @@ impl Draft {
 
 /// The sentence of the deciding step; names the object where the sentence itself does not.
 fn sentence(step: &Step) -> String {
+    let says = step.says.text();
     match (&step.object, &step.field) {
-        (Some(object), Some(field)) if !step.says.contains(&object.to_string()) => {
-            format!("{} [{object} {field}]", step.says)
-        }
-        (Some(_), Some(field)) if !step.says.contains(field.as_str()) => format!("{} [{field}]", step.says),
-        _ => step.says.to_string(),
+        (Some(object), Some(field)) if !says.contains(&object.to_string()) => format!("{says} [{object} {field}]"),
+        (Some(_), Some(field)) if !says.contains(field.as_str()) => format!("{says} [{field}]"),
+        _ => says.into_owned(),
     }
 }
 

@@ -1,12 +1,14 @@
-//! Verdicts and why: the words ([`taxonomy`], [`reason`]), the steps of a chain ([`step`]), and the decision ([`judge`]).
+//! Verdicts and why: the words ([`taxonomy`], [`reason`]), the steps of a chain ([`step`]), their sentences ([`says`]), and the decision ([`judge`]).
 
 mod compare;
 pub mod judge;
 pub mod reason;
+pub mod says;
 pub mod step;
 pub mod taxonomy;
 
 pub use reason::Reason;
+pub use says::Says;
 pub use step::{Mark, Step};
 pub use taxonomy::{Class, Severity, Verdict};
 

@@ -1,10 +1,9 @@
 //! The steps of a chain. Each names what was asked, what came out, and the object and field that decided it.
 
-use std::borrow::Cow;
-
 use arcstr::ArcStr;
 
 use crate::id::ObjectRef;
+use crate::verdict::Says;
 
 /// How a step came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,12 +45,12 @@ pub struct Step {
     /// The field of that object: `.spec.tcp[0].match[0].sourceLabels`.
     pub field: Option<ArcStr>,
     /// A sentence for people. Never holds raw bytes from outside.
-    pub says: Cow<'static, str>,
+    pub says: Says,
 }
 
 impl Step {
     /// A step without an object.
-    pub fn new(claim: &'static str, mark: Mark, says: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(claim: &'static str, mark: Mark, says: impl Into<Says>) -> Self {
         Self { claim, mark, object: None, field: None, says: says.into() }
     }
 

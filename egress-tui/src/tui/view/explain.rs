@@ -7,7 +7,7 @@ use arcstr::ArcStr;
 use egress_core::id::{Nanos, ObjectRef};
 use egress_core::mesh::{Certainty, Expected, Outcome};
 use egress_core::name::NameSource;
-use egress_core::verdict::{Class, Mark};
+use egress_core::verdict::{Class, Mark, Says};
 use egress_core::world::{Attribution, Flow, Joint, World};
 use ratatui::style::Style;
 
@@ -49,7 +49,7 @@ pub struct Item<'a> {
     /// The field of that object.
     pub field: Option<&'a ArcStr>,
     /// A sentence.
-    pub says: &'a str,
+    pub says: &'a Says,
 }
 
 fn captured(flow: &Flow) -> Option<&Expected> {
@@ -187,7 +187,7 @@ fn step(out: &mut Ladder<'_>, flow: &Flow, i: usize, item: &Item<'_>, last: bool
         texts.extend(
             pen::wrap(field, room, LONGEST, look).into_iter().filter(|l| !l.is_empty()).map(|l| (l, palette.note)),
         );
-        texts.extend(pen::wrap(item.says, room, LONGEST, look).into_iter().map(|line| (line, palette.dim)));
+        texts.extend(pen::wrap(&item.says.text(), room, LONGEST, look).into_iter().map(|line| (line, palette.dim)));
         let mut first = lead;
         first.push((head, palette.text));
         let mut texts = texts.into_iter();
@@ -209,7 +209,7 @@ fn step(out: &mut Ladder<'_>, flow: &Flow, i: usize, item: &Item<'_>, last: bool
                 pieces.push((format!(" {field}"), palette.dim));
             }
         }
-        None => pieces.push((item.says.to_owned(), palette.dim)),
+        None => pieces.push((item.says.to_string(), palette.dim)),
     }
     out.push(pieces, Some(i));
 }

@@ -101,7 +101,7 @@ pub fn draw_why(pen: &mut Pen<'_>, page: &Page) {
         return;
     };
     // Too long for its lines: the sentence is cut, what decided is named in any case.
-    for (y, line) in (0..).zip(pen::wrap(&step.says, usize::from(room), usize::from(height) - 1, pen.look)) {
+    for (y, line) in (0..).zip(pen::wrap(&step.says.text(), usize::from(room), usize::from(height) - 1, pen.look)) {
         pen.text(x, y, room, &line, text);
     }
     let field = step.field.as_ref().map_or("", |f| f.as_str());

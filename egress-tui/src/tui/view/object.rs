@@ -62,7 +62,7 @@ pub fn draw(pen: &mut Pen<'_>, item: &Item<'_>, items: &[Item<'_>], text: Option
         y = 1;
     }
     let Some(object) = item.object else {
-        for line in pen::wrap(item.says, usize::from(room), usize::from(pen.height()), pen.look) {
+        for line in pen::wrap(&item.says.text(), usize::from(room), usize::from(pen.height()), pen.look) {
             pen.text(1, y, room, &line, plain);
             y += 1;
         }
@@ -85,7 +85,7 @@ pub fn draw(pen: &mut Pen<'_>, item: &Item<'_>, items: &[Item<'_>], text: Option
     }
     // The ladder beside it shows the sentence already.
     if !beside {
-        for line in pen::wrap(item.says, usize::from(room), 4, pen.look) {
+        for line in pen::wrap(&item.says.text(), usize::from(room), 4, pen.look) {
             pen.text(1, y, room, &line, plain);
             y += 1;
         }
