@@ -15,6 +15,7 @@ use crate::mesh::object::policy::{EnvoyPart, EnvoyPatch};
 use crate::mesh::object::virtual_service::RuleAt;
 use crate::mesh::object::{HttpAction, HttpRule, L4Rule, Route};
 use crate::mesh::proxy::{Proxy, Role};
+use crate::mesh::register::Shown;
 use crate::mesh::registry::Upstream;
 use crate::mesh::route::without_port;
 use crate::mesh::scope::Scope;
@@ -139,12 +140,12 @@ impl Mesh {
         let cluster = out.cluster.clone().filter(|_| call.leg == CallLeg::Gateway);
         let mut routed = cluster.as_deref().into_iter().flat_map(|cluster| cluster.split('|').skip(1));
         let port = routed.next().and_then(|p| p.parse().ok()).unwrap_or(call.to.port());
-        let mut names: SmallVec<[&str; 2]> = SmallVec::new();
+        let mut names: SmallVec<[Shown<'_>; 2]> = SmallVec::new();
         for name in [&sni, &host, &dns].into_iter().flatten() {
-            names.push(without_port(name));
+            names.push(Shown::new(&self.index, without_port(name)));
         }
         if names.is_empty() {
-            names.extend(routed.nth(1).map(without_port));
+            names.extend(routed.nth(1).map(|host| Shown::new(&self.index, without_port(host))));
         }
         let registered = self.registration(proxy, &names, call.to.ip(), port);
         out.registration = registered.registration;

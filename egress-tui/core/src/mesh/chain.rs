@@ -12,7 +12,7 @@ use prefix_trie::PrefixMap;
 use rustc_hash::FxHasher;
 use smallvec::SmallVec;
 
-use crate::mesh::host::HostMap;
+use crate::mesh::hosts::{ByHost, Hosts};
 use crate::mesh::registry::UpstreamId;
 use crate::mesh::visible::VsId;
 
@@ -164,10 +164,10 @@ pub(crate) enum Seen {
 }
 
 /// Chains by server name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct BySni {
     /// The chain of each name; with [`SEVERAL`] set, a place in `several`.
-    names: HostMap<u32>,
+    names: ByHost<u32>,
     several: Vec<SmallVec<[u32; 2]>>,
     unnamed: SmallVec<[u32; 2]>,
 }
@@ -176,6 +176,10 @@ struct BySni {
 const SEVERAL: u32 = 1 << 31;
 
 impl BySni {
+    fn new(hosts: &Arc<Hosts>) -> Self {
+        Self { names: ByHost::new(hosts), several: Vec::new(), unnamed: SmallVec::new() }
+    }
+
     /// The chains of the name that fits best, else those without names.
     fn find(&self, sni: Option<&str>) -> SmallVec<[u32; 4]> {
         match sni.and_then(|name| self.names.most_specific(name)) {
@@ -220,23 +224,23 @@ pub(crate) struct Chains {
 }
 
 impl Chains {
-    pub(crate) fn new(list: Box<[Arc<Chain>]>) -> Self {
+    pub(crate) fn new(list: Box<[Arc<Chain>]>, hosts: &Arc<Hosts>) -> Self {
         let mut out = Self {
             default: None,
             v4: PrefixMap::new(),
             v6: PrefixMap::new(),
             groups: Vec::new(),
-            everywhere: BySni::default(),
+            everywhere: BySni::new(hosts),
             has_sni: list.iter().any(|c| !c.sni.is_empty()),
             list,
         };
         for n in 0..out.list.len() as u32 {
-            out.index(n);
+            out.index(n, hosts);
         }
         out
     }
 
-    fn index(&mut self, n: u32) {
+    fn index(&mut self, n: u32, hosts: &Arc<Hosts>) {
         let chain = Arc::clone(&self.list[n as usize]);
         if chain.is_match_all() {
             self.default = Some(n);
@@ -253,7 +257,7 @@ impl Chains {
                 IpNet::V6(v6) => *self.v6.entry(v6).or_insert(next),
             };
             if group == next {
-                self.groups.push(BySni::default());
+                self.groups.push(BySni::new(hosts));
             }
             self.groups[group as usize].add(n, &chain);
         }

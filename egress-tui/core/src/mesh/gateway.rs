@@ -333,7 +333,7 @@ impl MergedGateway {
                 out.listeners.push(GatewayListener {
                     port,
                     bind,
-                    chains: Chains::new(index.shared.chains(chains)),
+                    chains: Chains::new(index.shared.chains(chains), &index.hosts),
                     servers,
                 });
             }
@@ -585,7 +585,7 @@ fn route_table(index: &Index, proxy: &Proxy, servers: &[ServerId]) -> RouteTable
             }
         }
     }
-    let mut table = RouteTable::default();
+    let mut table = RouteTable::new(index);
     for (name, routes, redirects) in hosts {
         // catch-all routes go to the end (SortVHostRoutes)
         let (last, mut first): (Vec<_>, Vec<_>) = routes.into_iter().partition(route::HttpRoute::catches_all);

@@ -4,7 +4,6 @@
 
 use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
 
 /// Begins with `*`.
 pub(crate) fn is_wildcard(host: &str) -> bool {
@@ -99,24 +98,18 @@ impl<V> HostMap<V> {
         }
     }
 
-    /// The value of the longest wildcard that holds all of `name` (a name, or a pattern).
-    pub(crate) fn wildcard(&self, name: &str) -> Option<&V> {
-        let name = name.strip_prefix('*').unwrap_or(name);
-        let mut best: Option<(usize, &V)> = None;
-        self.each_end(name, |end, value| {
-            best.get_or_insert((end, value));
+    /// The value of the longest wildcard that holds all of `name` (a name, or a pattern), and the length of what follows its `*`.
+    pub(crate) fn wildcard(&self, name: &str) -> Option<(usize, &V)> {
+        let mut best = None;
+        self.each_suffix(name.strip_prefix('*').unwrap_or(name), |length, value| {
+            best.get_or_insert((length, value));
         });
-        for (suffix, value) in &self.odd {
-            if name.ends_with(suffix.as_str()) && best.is_none_or(|(len, _)| suffix.len() > len) {
-                best = Some((suffix.len(), value));
-            }
-        }
-        best.map(|(_, v)| v)
+        best
     }
 
     /// Exact, else the longest wildcard (`model.MostSpecificHostMatch`).
     pub(crate) fn most_specific(&self, name: &str) -> Option<&V> {
-        self.get(name).or_else(|| self.wildcard(name))
+        self.get(name).or_else(|| self.wildcard(name).map(|(_, value)| value))
     }
 
     /// Every value whose pattern holds this name, the most specific first.
@@ -124,7 +117,7 @@ impl<V> HostMap<V> {
         if let Some(value) = self.exact.get(name) {
             f(value);
         }
-        self.each_suffix(name, &mut f);
+        self.each_suffix(name, |_, value| f(value));
     }
 
     /// The wildcards (but odd ones) that hold all names with this end, with the length of what follows their `*`; the longest first.
@@ -146,95 +139,23 @@ impl<V> HostMap<V> {
         }
     }
 
-    /// Every value whose pattern is a wildcard that holds all names with this end.
-    fn each_suffix(&self, name: &str, mut f: impl FnMut(&V)) {
-        self.each_end(name, |_, value| f(value));
-        for (_, value) in self.odd.iter().filter(|(suffix, _)| name.ends_with(suffix.as_str())) {
-            f(value);
+    /// Every value whose pattern is a wildcard that holds all names with this end, with the length of what follows its `*`; the
+    /// longest first.
+    pub(crate) fn each_suffix<'a>(&'a self, name: &str, mut f: impl FnMut(usize, &'a V)) {
+        if self.odd.is_empty() {
+            return self.each_end(name, f);
         }
+        let odd = self.odd.iter().filter(|(suffix, _)| name.ends_with(suffix.as_str()));
+        let mut all: Vec<(usize, &V)> = odd.map(|(suffix, value)| (suffix.len(), value)).collect();
+        self.each_end(name, |length, value| all.push((length, value)));
+        all.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+        all.into_iter().for_each(|(length, value)| f(length, value));
     }
 }
 
 /// The bit of [`HostMap::lengths`] that stands for a length.
 fn length_bit(length: usize) -> u64 {
     1 << length.min(63)
-}
-
-/// Patterns to values, for every value whose pattern overlaps another one, in time that does not depend on how many there are.
-#[derive(Debug, Clone)]
-pub(crate) struct Overlaps<V> {
-    map: HostMap<SmallVec<[V; 1]>>,
-    /// Patterns by their end: those that one suffix holds stand together.
-    ends: Vec<(ArcStr, V)>,
-    /// The same in lower case, where that differs.
-    lower: Option<Box<Self>>,
-}
-
-impl<V> Default for Overlaps<V> {
-    fn default() -> Self {
-        Self { map: HostMap::default(), ends: Vec::new(), lower: None }
-    }
-}
-
-impl<V: Copy + Ord> Overlaps<V> {
-    pub(crate) fn new<'a>(patterns: impl Iterator<Item = (&'a ArcStr, V)> + Clone) -> Self {
-        let mut out = Self::of_one_case(patterns.clone().map(|(p, v)| (p.clone(), v)));
-        if out.ends.iter().any(|(p, _)| p.bytes().any(|b| b.is_ascii_uppercase())) {
-            let lower = patterns.map(|(p, v)| (p.to_ascii_lowercase().into(), v));
-            out.lower = Some(Box::new(Self::of_one_case(lower)));
-        }
-        out
-    }
-
-    fn of_one_case(patterns: impl Iterator<Item = (ArcStr, V)>) -> Self {
-        let mut out = Self::default();
-        for (pattern, value) in patterns {
-            out.map.entry(&pattern, SmallVec::new).push(value);
-            out.ends.push((pattern, value));
-        }
-        out.ends.sort_by_cached_key(|(p, v)| (backwards(p).collect::<SmallVec<[u8; 64]>>(), *v));
-        out.ends.shrink_to_fit();
-        out
-    }
-
-    /// Exactly this pattern.
-    pub(crate) fn get(&self, pattern: &str) -> Option<&[V]> {
-        self.map.get(pattern).map(SmallVec::as_slice)
-    }
-
-    /// Every value whose pattern holds this name, the most specific first.
-    pub(crate) fn each_match(&self, name: &str, mut f: impl FnMut(&[V])) {
-        self.map.each_match(name, |list| f(list));
-    }
-
-    /// The values whose pattern overlaps this one ([`overlap`]), sorted, each once.
-    pub(crate) fn of(&self, pattern: &str) -> SmallVec<[V; 4]> {
-        let mut out: SmallVec<[V; 4]> = SmallVec::new();
-        match pattern.strip_prefix('*') {
-            None => self.map.each_match(pattern, |list| out.extend_from_slice(list)),
-            Some(suffix) => {
-                // wildcards that hold this one, and all that it holds
-                self.map.each_suffix(suffix, |list| out.extend_from_slice(list));
-                let first = self.ends.partition_point(|(p, _)| backwards(p).lt(backwards(suffix)));
-                let held =
-                    self.ends[first..].iter().take_while(|(p, _)| p.strip_prefix('*').unwrap_or(p).ends_with(suffix));
-                out.extend(held.map(|(_, value)| *value));
-            }
-        }
-        out.sort_unstable();
-        out.dedup();
-        out
-    }
-
-    /// The same, where case does not matter; `pattern` is in lower case.
-    pub(crate) fn of_any_case(&self, pattern: &str) -> SmallVec<[V; 4]> {
-        self.lower.as_deref().unwrap_or(self).of(pattern)
-    }
-}
-
-/// A name or the suffix of a wildcard, from its end.
-fn backwards(pattern: &str) -> impl Iterator<Item = u8> + '_ {
-    pattern.strip_prefix('*').unwrap_or(pattern).bytes().rev()
 }
 
 /// A host of a VirtualService, DestinationRule or destination: without a dot it is a Service of `namespace`
@@ -298,15 +219,6 @@ mod tests {
             let exact = patterns.iter().find(|p| **p == name);
             let longest = patterns.iter().filter(|p| is_wildcard(p) && subset(&name, p)).max_by_key(|p| p.len());
             prop_assert_eq!(map.most_specific(&name), exact.or(longest));
-        }
-
-        #[test]
-        fn overlaps_are_those_that_a_scan_finds(patterns in proptest::collection::vec(pattern(), 0..12), other in pattern()) {
-            let patterns: Vec<ArcStr> = patterns.iter().map(ArcStr::from).collect();
-            let index = Overlaps::new(patterns.iter().zip(0u32..));
-            let scanned: Vec<u32> =
-                patterns.iter().zip(0u32..).filter(|(p, _)| overlap(p, &other)).map(|(_, n)| n).collect();
-            prop_assert_eq!(index.of(&other).to_vec(), scanned);
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::manifest::RawObject;
 use crate::mesh::ambient;
 use crate::mesh::declared::{self, Declared, Origins};
 use crate::mesh::gatewayapi;
-use crate::mesh::host::Overlaps;
+use crate::mesh::host;
+use crate::mesh::hosts::{Hosts, Overlaps};
 use crate::mesh::kept::group;
 use crate::mesh::object::authorization::AuthorizationPolicy;
 use crate::mesh::object::kube::Node;
@@ -37,6 +38,8 @@ pub(crate) struct Index {
     pub(crate) version: IstioVersion,
     pub(crate) rules: Rules,
     pub(crate) config: MeshConfig,
+    /// Hosts of upstreams and VirtualServices.
+    pub(crate) hosts: Arc<Hosts>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) virtual_services: Arc<VirtualServices>,
     pub(crate) destination_rules: Arc<DestinationRules>,
@@ -128,6 +131,19 @@ impl Unchanged {
     }
 }
 
+/// The hosts of these objects, with the numbers that they had before; all anew where more than half of them are gone.
+fn hosts(objects: &Objects, before: Option<&Index>) -> Arc<Hosts> {
+    let services = objects.services.iter().map(|s| host::service_host(s.meta.name(), s.meta.namespace()));
+    let services: Vec<ArcStr> = services.collect();
+    let all = || {
+        let entries = objects.entries.iter().flat_map(|e| &e.hosts);
+        entries.chain(&services).chain(objects.virtual_services.iter().flat_map(|v| &v.hosts))
+    };
+    let none = Arc::default();
+    let out = Hosts::of(before.map_or(&none, |b| &b.hosts), all());
+    if out.len() > 2 * all().count() + 64 { Hosts::of(&none, all()) } else { out }
+}
+
 /// A ServiceEntry that istiod does not read.
 #[derive(Debug)]
 pub(crate) struct Hidden {
@@ -152,7 +168,9 @@ impl HiddenEntries {
                 by_address.entry(ip).or_default().push(n);
             }
         }
-        let by_host = Overlaps::new((0u32..).zip(&list).flat_map(|(n, h)| h.entry.hosts.iter().map(move |h| (h, n))));
+        let named = (0u32..).zip(&list).flat_map(|(n, h)| h.entry.hosts.iter().map(move |h| (h, n)));
+        let hosts = Hosts::of(&Arc::default(), named.clone().map(|(h, _)| h));
+        let by_host = Overlaps::new(&hosts, named);
         Self { list, by_host, by_address }
     }
 }
@@ -330,6 +348,10 @@ impl Index {
         let waypoints = ambient::waypoints(&objects.gateway_api);
         gatewayapi::translate(&mut objects, &namespaces);
         let unchanged = before.map_or_else(Unchanged::default, |b| Unchanged::of(b, &objects, version, &rules));
+        let hosts = hosts(&objects, before);
+        // too many hosts of objects that are gone: everything is numbered anew
+        let renumbered = before.is_some_and(|b| !Arc::ptr_eq(&b.hosts, &hosts) && hosts.len() < b.hosts.len());
+        let unchanged = if renumbered { Unchanged { registry: false, virtual_services: false, ..unchanged } } else { unchanged };
         let kept = |part: bool| before.filter(|_| part);
         let sources = Sources {
             entries: &objects.entries,
@@ -340,13 +362,14 @@ impl Index {
             config: &config,
             rules: &rules,
             namespaces: &namespaces,
+            hosts: &hosts,
         };
         let reach =
             kept(unchanged.reach).map_or_else(|| Arc::new(reach::of_services(&sources)), |b| Arc::clone(&b.reach));
         let registry = kept(unchanged.registry)
             .map_or_else(|| Arc::new(Registry::new(&sources, &reach)), |b| Arc::clone(&b.registry));
         let virtual_services = kept(unchanged.virtual_services).map_or_else(
-            || Arc::new(VirtualServices::new(objects.virtual_services.clone(), &config)),
+            || Arc::new(VirtualServices::new(objects.virtual_services.clone(), &config, &hosts)),
             |b| Arc::clone(&b.virtual_services),
         );
         let gateway_rules = kept(unchanged.virtual_services).map_or_else(
@@ -380,6 +403,7 @@ impl Index {
         let mut index = Self {
             version,
             gateway_rules,
+            hosts,
             virtual_services,
             destination_rules,
             registry,

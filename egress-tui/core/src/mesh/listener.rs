@@ -95,7 +95,7 @@ impl PortListeners {
         }
         let (mut exact, mut any) = (FxHashSet::default(), None);
         for open in building.open {
-            let listener = index.shared.listener(port, open.bind, open.of_pod, open.chains);
+            let listener = index.shared.listener((port, open.bind), open.of_pod, open.chains, &index.hosts);
             match open.bind {
                 Bind::Any => any = Some(listener),
                 Bind::Ip(_) => {

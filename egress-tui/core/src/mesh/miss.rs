@@ -12,6 +12,7 @@ use crate::mesh::object::virtual_service::MESH;
 use crate::mesh::object::{HttpAction, HttpMatch, L4Match, Route, Semantics, VirtualService};
 use crate::mesh::protocol::Protocol;
 use crate::mesh::proxy::Proxy;
+use crate::mesh::register::Shown;
 use crate::mesh::registry::{Address, Port, Upstream, UpstreamId};
 use crate::mesh::route::PathMatch;
 use crate::mesh::visible::VsId;
@@ -31,8 +32,8 @@ struct Failure {
 pub(crate) struct Near<'a> {
     pub(crate) proxy: &'a Proxy,
     pub(crate) call: &'a Call<'a>,
-    /// Names in the bytes (else of DNS), lower case and without ports.
-    pub(crate) names: &'a [&'a str],
+    /// Names in the bytes (else of DNS).
+    pub(crate) names: &'a [Shown<'a>],
     /// Upstreams that have the name (or address) and the port, and are visible.
     pub(crate) registered: &'a [UpstreamId],
 }
@@ -42,9 +43,12 @@ impl Mesh {
     pub(crate) fn near_misses(&self, near: &Near<'_>, out: &Expected) -> Vec<Miss> {
         let index = &self.index;
         let mut candidates: SmallVec<[VsId; 4]> = SmallVec::new();
-        let entry = out.entry.as_ref().map(|e| e.host.as_str()).filter(|host| !near.names.contains(host));
-        for name in near.names.iter().copied().chain(entry) {
-            index.virtual_services.by_host.each_match(name, |ids| candidates.extend_from_slice(ids));
+        for host in near.names.iter().flat_map(|name| &name.holding) {
+            candidates.extend_from_slice(index.virtual_services.by_host.at(*host));
+        }
+        let entry = out.entry.as_ref().map(|e| e.host.as_str());
+        if let Some(host) = entry.filter(|host| near.names.iter().all(|name| name.text != *host)) {
+            index.virtual_services.by_host.each_match(host, |ids| candidates.extend_from_slice(ids));
         }
         if candidates.is_empty() {
             return Vec::new();

@@ -30,6 +30,7 @@ mod gap;
 mod gateway;
 mod gatewayapi;
 mod host;
+mod hosts;
 mod index;
 mod inside;
 mod kept;

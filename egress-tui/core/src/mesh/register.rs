@@ -6,6 +6,7 @@ use arcstr::ArcStr;
 use smallvec::SmallVec;
 
 use crate::mesh::host;
+use crate::mesh::hosts::Holding;
 use crate::mesh::index::Index;
 use crate::mesh::object::Resolution;
 use crate::mesh::proxy::{Proxy, Role};
@@ -13,6 +14,24 @@ use crate::mesh::registry::{Address, Upstream, UpstreamId, Visibility};
 use crate::mesh::{Mesh, Miss, Registration};
 use crate::verdict::Reason;
 use crate::verdict::says::says;
+
+/// A name that a call shows, looked up once.
+pub(crate) struct Shown<'a> {
+    /// In lower case, without a port.
+    pub(crate) text: &'a str,
+    /// A Host header may be an address.
+    address: Option<IpAddr>,
+    /// Hosts that hold it.
+    pub(crate) holding: Holding,
+}
+
+impl<'a> Shown<'a> {
+    pub(crate) fn new(index: &Index, text: &'a str) -> Self {
+        let address = address(text);
+        let holding = if address.is_some() { Holding::new() } else { index.hosts.holding(text) };
+        Self { text, address, holding }
+    }
+}
 
 /// How a destination is registered for a workload.
 pub(crate) struct Registered {
@@ -39,14 +58,14 @@ impl Mesh {
         found.into_iter()
     }
 
-    /// By any of the names, else by address. `names` may hold addresses (a Host header).
-    pub(crate) fn registration(&self, proxy: &Proxy, names: &[&str], ip: IpAddr, port: u16) -> Registered {
+    /// By any of the names, else by address.
+    pub(crate) fn registration(&self, proxy: &Proxy, names: &[Shown<'_>], ip: IpAddr, port: u16) -> Registered {
         let index = &self.index;
         let mut candidates: SmallVec<[UpstreamId; 8]> = SmallVec::new();
         let mut hidden: SmallVec<[u32; 4]> = SmallVec::new();
         let mut by_name = false;
-        for name in names {
-            if let Some(address) = address(name) {
+        for Shown { text: name, address, holding } in names {
+            if let Some(address) = *address {
                 if address != ip {
                     candidates.extend(self.inside.owners(address));
                 }
@@ -54,7 +73,9 @@ impl Mesh {
             }
             by_name = true;
             let known = candidates.len();
-            index.registry.of_host.each_match(name, |ids| candidates.extend_from_slice(ids));
+            for host in holding {
+                candidates.extend_from_slice(index.registry.of_host.at(*host));
+            }
             if candidates.len() == known {
                 // a name below a headless Service, or a Service's short form: `name`, `name.namespace`, `name.namespace.svc`
                 let headless = |id: &&UpstreamId| {

@@ -18,6 +18,7 @@ use crate::mesh::object::{
 use crate::mesh::options::Rules;
 use crate::mesh::protocol::Protocol;
 use crate::mesh::reach::{self, Endpoints, Reach};
+use crate::mesh::hosts::{HostId, Hosts, Overlaps};
 use crate::mesh::{allocate, host};
 
 /// Index into [`Registry::upstreams`], which are sorted: oldest first, then name, then namespace.
@@ -82,6 +83,7 @@ impl Visibility {
 #[derive(Debug, Clone)]
 pub(crate) struct Upstream {
     pub(crate) host: ArcStr,
+    pub(crate) host_id: HostId,
     pub(crate) namespace: ArcStr,
     pub(crate) object: ObjectRef,
     /// Its place in `spec.hosts` and `spec.addresses`.
@@ -214,7 +216,7 @@ pub(crate) struct Registry {
     /// In order: what is exported to a namespace by name.
     pub(crate) exported: FxHashMap<ArcStr, Vec<UpstreamId>>,
     /// Every upstream that has this hostname.
-    pub(crate) of_host: host::Overlaps<UpstreamId>,
+    pub(crate) of_host: Overlaps<UpstreamId>,
 }
 
 /// What the registry is made of.
@@ -228,6 +230,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) rules: &'a Rules,
     /// Labels of namespaces.
     pub(crate) namespaces: &'a FxHashMap<ArcStr, Labels>,
+    /// Numbers of all hosts.
+    pub(crate) hosts: &'a Arc<Hosts>,
 }
 
 impl Registry {
@@ -256,8 +260,8 @@ impl Registry {
         for n in 0..registry.upstreams.len() {
             registry.index(UpstreamId(n as u32));
         }
-        registry.of_host =
-            host::Overlaps::new((0u32..).zip(&registry.upstreams).map(|(n, u)| (&u.host, UpstreamId(n))));
+        let named = (0u32..).zip(&registry.upstreams).map(|(n, u)| (&u.host, UpstreamId(n)));
+        registry.of_host = Overlaps::new(sources.hosts, named);
         registry
     }
 
@@ -345,8 +349,10 @@ fn of_service(service: &Arc<Service>, sources: &Sources<'_>) -> Upstream {
     let external = service.kind == ServiceType::ExternalName;
     let alias = external && sources.rules.external_name_alias;
     let declared = service.export_to.as_deref();
+    let host = host::service_host(meta.name(), meta.namespace());
     Upstream {
-        host: host::service_host(meta.name(), meta.namespace()),
+        host_id: sources.hosts.get(&host).unwrap_or(HostId::NONE),
+        host,
         namespace: meta.namespace().clone(),
         object: meta.object.clone(),
         host_index: 0,
@@ -409,6 +415,7 @@ fn of_entry(entry: &Arc<ServiceEntry>, sources: &Sources<'_>, out: &mut Vec<Upst
             .label("networking.istio.io/enable-autoallocate-ip")
             .is_some_and(|v| v.eq_ignore_ascii_case("false"));
     for (host_index, host) in (0u16..).zip(&entry.hosts) {
+        let host_id = sources.hosts.get(host).unwrap_or(HostId::NONE);
         let allocated = if auto {
             let places = (0u16..).zip(&entry.allocated).filter(|(_, (_, h))| h == host);
             places.filter_map(|(n, (value, _))| value.parse().ok().map(|ip| (n, ip))).collect::<Box<[_]>>()
@@ -418,6 +425,7 @@ fn of_entry(entry: &Arc<ServiceEntry>, sources: &Sources<'_>, out: &mut Vec<Upst
         for (address_index, address) in &addresses {
             out.push(Upstream {
                 host: host.clone(),
+                host_id,
                 namespace: entry.meta.namespace().clone(),
                 object: entry.meta.object.clone(),
                 host_index,

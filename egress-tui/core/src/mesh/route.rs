@@ -9,7 +9,8 @@ use regex::Regex;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::mesh::chain::{Block, Cluster, Picked, Weighted};
-use crate::mesh::host::{self, CLUSTER_DOMAIN, HostMap};
+use crate::mesh::host::{self, CLUSTER_DOMAIN};
+use crate::mesh::hosts::ByHost;
 use crate::mesh::index::Index;
 use crate::mesh::object::read::selects;
 use crate::mesh::object::virtual_service::MESH;
@@ -134,13 +135,17 @@ pub(crate) struct VirtualHost {
 }
 
 /// Virtual hosts by domain.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RouteTable {
     pub(crate) hosts: Vec<VirtualHost>,
-    domains: HostMap<u32>,
+    domains: ByHost<u32>,
 }
 
 impl RouteTable {
+    pub(crate) fn new(index: &Index) -> Self {
+        Self { hosts: Vec::new(), domains: ByHost::new(&index.hosts) }
+    }
+
     /// Adds a virtual host under domains that no earlier one has.
     pub(crate) fn push(&mut self, virtual_host: VirtualHost, domains: impl IntoIterator<Item = ArcStr>) {
         let n = self.hosts.len() as u32;
@@ -267,7 +272,7 @@ fn single_authority(action: &HttpAction) -> Option<ArcStr> {
 }
 
 /// The route table of a sidecar on one port.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PortRoutes {
     pub(crate) table: RouteTable,
 }
@@ -282,7 +287,9 @@ struct Member<'a> {
 impl PortRoutes {
     /// Builds the table (`BuildSidecarOutboundVirtualHosts`).
     pub(crate) fn new(index: &Index, proxy: &Proxy, port: u16) -> Self {
-        let Some(egress) = proxy.scope.listener_for(port) else { return Self::default() };
+        let Some(egress) = proxy.scope.listener_for(port) else {
+            return Self { table: RouteTable::new(index) };
+        };
         // a generic HTTP proxy takes every port, but names with a port never match: the port is cut off before
         let generic = egress.port.is_some_and(|(_, protocol)| protocol == Protocol::HttpProxy);
         Table::new(index, proxy, egress, if generic { 80 } else { port }, generic).finish()
@@ -332,7 +339,7 @@ impl<'a> Table<'a> {
             egress,
             listener_port: if generic { 0 } else { port },
             members,
-            out: RouteTable::default(),
+            out: RouteTable::new(index),
             taken: FxHashSet::default(),
             names: FxHashSet::default(),
             known: FxHashSet::default(),
@@ -451,7 +458,7 @@ impl<'a> Table<'a> {
             services.extend(
                 matching
                     .into_iter()
-                    .filter(|m| self.egress.most_specific(&m.upstream.host) == Some(id))
+                    .filter(|m| self.egress.most_specific(self.index, &m.upstream.host) == Some(id))
                     .map(|m| (m.scoped, m.upstream)),
             );
         }

@@ -1,11 +1,14 @@
 //! What the proxies of a namespace know: upstreams and VirtualServices for each egress listener, and the one list of upstreams
 //! that clusters are made from (Istio: `model/sidecar.go`). Shared by all proxies with the same namespace and Sidecar.
 
+use std::sync::Arc;
+
 use arcstr::ArcStr;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
-use crate::mesh::host::{self, HostMap};
+use crate::mesh::host;
+use crate::mesh::hosts::{Hosts, Places};
 use crate::mesh::index::Index;
 use crate::mesh::object::virtual_service::MESH;
 use crate::mesh::object::{OutboundPolicy, Semantics, Sidecar};
@@ -98,7 +101,7 @@ pub(crate) struct EgressListener {
     /// The place of each VirtualService in `virtual_services`, or [`ABSENT`].
     places: Box<[u32]>,
     /// The first VirtualService of each host, whatever its rules (`computeWildcardHostVirtualServiceIndex`).
-    first_of_host: HostMap<VsId>,
+    first_of_host: Places,
 }
 
 /// The place of a VirtualService that a listener does not have.
@@ -113,10 +116,10 @@ impl EgressListener {
                 by_port.entry(port.number).or_default().push((n as u32, place as u16));
             }
         }
-        let mut first_of_host = HostMap::default();
+        let mut first_of_host = Places::new(&index.hosts);
         for id in &virtual_services {
-            for host in &index.virtual_services.get(*id).hosts {
-                first_of_host.entry(host, || *id);
+            for host in index.virtual_services.host_ids(*id) {
+                first_of_host.set(*host, id.0);
             }
         }
         let mut places: Box<[u32]> = vec![ABSENT; index.virtual_services.list.len()].into();
@@ -159,8 +162,8 @@ impl EgressListener {
     }
 
     /// The VirtualService whose host fits an upstream best.
-    pub(crate) fn most_specific(&self, host: &str) -> Option<VsId> {
-        self.first_of_host.most_specific(host).copied()
+    pub(crate) fn most_specific(&self, index: &Index, host: &str) -> Option<VsId> {
+        index.hosts.most_specific(host, |id| self.first_of_host.get(id)).map(VsId)
     }
 }
 
@@ -173,7 +176,8 @@ pub(crate) struct Scope {
     pub(crate) listeners: Vec<EgressListener>,
     /// What clusters are made from, one for each hostname.
     pub(crate) services: Vec<Scoped>,
-    pub(crate) by_host: FxHashMap<ArcStr, u32>,
+    hosts: Arc<Hosts>,
+    by_host: Places,
     pub(crate) policy: OutboundPolicy,
     /// Objects that the outbound policy comes from: the Sidecar's, else the mesh's.
     pub(crate) policy_of_sidecar: bool,
@@ -267,7 +271,8 @@ impl Scope {
             sidecar,
             listeners,
             services: Vec::new(),
-            by_host: FxHashMap::default(),
+            hosts: Arc::clone(&index.hosts),
+            by_host: Places::new(&index.hosts),
             policy_of_sidecar: policy.is_some(),
             policy: policy.unwrap_or_else(|| OutboundPolicy { mode: index.config.policy.mode, proxy: None }),
         };
@@ -282,7 +287,8 @@ impl Scope {
             sidecar: None,
             listeners: Vec::new(),
             services: Vec::new(),
-            by_host: FxHashMap::default(),
+            hosts: Arc::clone(&index.hosts),
+            by_host: Places::new(&index.hosts),
             policy: index.config.policy.clone(),
             policy_of_sidecar: false,
         };
@@ -294,7 +300,7 @@ impl Scope {
 
     /// The upstream of a hostname.
     pub(crate) fn get(&self, host: &str) -> Option<&Scoped> {
-        self.by_host.get(host).map(|n| &self.services[*n as usize])
+        self.by_host.get(self.hosts.get(host)?).map(|n| &self.services[n as usize])
     }
 
     /// The listener of a port has this VirtualService.
@@ -305,7 +311,7 @@ impl Scope {
     /// Some listener takes the upstream's hostname.
     pub(crate) fn lists(&self, index: &Index, upstream: &Upstream) -> bool {
         let taken = |id: &UpstreamId| self.listeners.iter().any(|l| l.takes(*id));
-        self.sidecar.is_none() || index.registry.of_host.get(&upstream.host).unwrap_or_default().iter().any(taken)
+        self.sidecar.is_none() || index.registry.of_host.at(upstream.host_id).iter().any(taken)
     }
 
     /// The listener that answers for a port: the one with that port, else the catch-all (`GetEgressListenerForRDS`).
@@ -371,8 +377,8 @@ impl Scope {
     /// (`appendSidecarServices`).
     fn append(&mut self, index: &Index, service: Scoped) {
         let upstream = index.registry.get(service.id);
-        let Some(place) = self.by_host.get(&upstream.host).map(|n| *n as usize) else {
-            self.by_host.insert(upstream.host.clone(), self.services.len() as u32);
+        let Some(place) = self.by_host.get(upstream.host_id).map(|n| n as usize) else {
+            self.by_host.set(upstream.host_id, self.services.len() as u32);
             self.services.push(service);
             return;
         };

@@ -8,6 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use crate::mesh::chain::{Chain, Chains, Cluster};
+use crate::mesh::hosts::Hosts;
 use crate::mesh::listener::{Bind, Listener};
 use crate::mesh::route::HttpRoute;
 use crate::mesh::visible::VsId;
@@ -51,7 +52,13 @@ impl Shared {
         with(&self.chains, |set| list.into_iter().map(|chain| once(set, Arc::new(chain))).collect())
     }
 
-    pub(crate) fn listener(&self, port: u16, bind: Bind, of_pod: bool, chains: Vec<Chain>) -> Arc<Listener> {
+    pub(crate) fn listener(
+        &self,
+        at: (u16, Bind),
+        of_pod: bool,
+        chains: Vec<Chain>,
+        hosts: &Arc<Hosts>,
+    ) -> Arc<Listener> {
         let list = self.chains(chains);
         // chains are kept once, so equal ones are the same ones
         let same = |known: &Arc<Listener>| {
@@ -61,11 +68,11 @@ impl Shared {
                 && theirs.iter().zip(&list).all(|(a, b)| Arc::ptr_eq(a, b))
         };
         let find = |known: &Listeners| known.iter().find(|k| same(k)).cloned();
-        if let Some(known) = with(&self.listeners, |map| map.get(&(port, bind)).and_then(find)) {
+        if let Some(known) = with(&self.listeners, |map| map.get(&at).and_then(find)) {
             return known;
         }
-        let new = Arc::new(Listener { bind, chains: Chains::new(list), of_pod });
-        with(&self.listeners, |map| map.entry((port, bind)).or_default().push(new.clone()));
+        let new = Arc::new(Listener { bind: at.1, chains: Chains::new(list, hosts), of_pod });
+        with(&self.listeners, |map| map.entry(at).or_default().push(new.clone()));
         new
     }
 

@@ -6,7 +6,8 @@ use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::mesh::host::{HostMap, Overlaps};
+use crate::mesh::host::HostMap;
+use crate::mesh::hosts::{HostId, Hosts, Overlaps};
 use crate::mesh::object::read::selects;
 use crate::mesh::object::{
     DestinationRule, HttpAction, HttpMatch, HttpRule, MeshConfig, Policy, Semantics, StringMatch, Subset,
@@ -31,12 +32,14 @@ pub(crate) struct VirtualServices {
     public: FxHashMap<ArcStr, Vec<VsId>>,
     /// Every one that names a gateway.
     pub(crate) by_gateway: FxHashMap<ArcStr, Vec<VsId>>,
+    /// Numbers of the hosts of each.
+    host_ids: Vec<SmallVec<[HostId; 1]>>,
     /// By host, whoever sees them.
     pub(crate) by_host: Overlaps<VsId>,
 }
 
 impl VirtualServices {
-    pub(crate) fn new(all: Vec<Arc<VirtualService>>, config: &MeshConfig) -> Self {
+    pub(crate) fn new(all: Vec<Arc<VirtualService>>, config: &MeshConfig, hosts: &Arc<Hosts>) -> Self {
         let (delegates, mut roots): (Vec<_>, Vec<_>) = all.into_iter().partition(|v| v.hosts.is_empty());
         roots.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
         let of = |v: &VirtualService| {
@@ -55,11 +58,12 @@ impl VirtualServices {
             let id = VsId(out.list.len() as u32);
             let visibility = of(&vs);
             out.index(id, &vs, &visibility);
+            out.host_ids.push(vs.hosts.iter().filter_map(|h| hosts.get(h)).collect());
             out.list.push(vs);
             out.visibility.push(visibility);
         }
         let named = (0u32..).zip(&out.list).flat_map(|(n, vs)| vs.hosts.iter().map(move |h| (h, VsId(n))));
-        out.by_host = Overlaps::new(named);
+        out.by_host = Overlaps::new(hosts, named);
         out
     }
 
@@ -81,6 +85,10 @@ impl VirtualServices {
                 }
             }
         }
+    }
+
+    pub(crate) fn host_ids(&self, id: VsId) -> &[HostId] {
+        &self.host_ids[id.0 as usize]
     }
 
     pub(crate) fn get(&self, id: VsId) -> &VirtualService {
