@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::hash::{Hash as _, Hasher as _};
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arcstr::ArcStr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -23,6 +23,34 @@ pub(crate) struct Cluster {
     pub(crate) subset: ArcStr,
     /// Empty for a backend that cannot be used.
     pub(crate) host: ArcStr,
+    name: ClusterName,
+}
+
+/// Envoy's name of a cluster, made when it is first asked for: it says nothing that the cluster's other parts do not say.
+#[derive(Debug, Clone, Default)]
+struct ClusterName(OnceLock<ArcStr>);
+
+impl PartialEq for ClusterName {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for ClusterName {}
+
+impl Hash for ClusterName {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl Cluster {
+    pub(crate) fn new(port: u16, subset: ArcStr, host: ArcStr) -> Self {
+        Self { port, subset, host, name: ClusterName::default() }
+    }
+
+    /// Envoy's name.
+    pub(crate) fn name(&self) -> &ArcStr {
+        self.name.0.get_or_init(|| arcstr::format!("{self}"))
+    }
 }
 
 impl fmt::Display for Cluster {

@@ -334,9 +334,9 @@ impl Walk<'_> {
         let (object, field) = self.mesh.rule_field(rule);
         let says = match chosen {
             Some(c) if c.weight > 0 => {
-                says!["the rule leads to ", &self.mesh.index.shared.cluster(&c.cluster), " (weight ", c.weight, ")"]
+                says!["the rule leads to ", c.cluster.name(), " (weight ", c.weight, ")"]
             }
-            Some(c) => says!["the rule leads to ", &self.mesh.index.shared.cluster(&c.cluster)],
+            Some(c) => says!["the rule leads to ", c.cluster.name()],
             None => "the rule applies".into(),
         };
         out.because.insert(0, Step::new("route", Mark::Ok, says).by(object.clone(), field.clone()));
@@ -369,7 +369,7 @@ impl Walk<'_> {
             PolicyMode::AllowAnyDynamicDns if in_http => self.dynamic(),
             PolicyMode::AllowAny | PolicyMode::AllowAnyDynamicDns => {
                 if let Some((host, subset, port)) = &scope.policy.proxy {
-                    let cluster = Cluster { host: host.clone(), subset: subset.clone(), port: port.unwrap_or(0) };
+                    let cluster = Cluster::new(port.unwrap_or(0), subset.clone(), host.clone());
                     let chooser = Chooser { rule: None, authority: None, http: in_http, missing: 503, place: 0 };
                     let mut out = self.to_cluster(&cluster, wire, chooser);
                     out.reasons.push(Reason::EgressProxy);
@@ -403,7 +403,7 @@ impl Walk<'_> {
     }
 
     fn to_cluster(&self, cluster: &Cluster, wire: &Wire<'_>, chooser: Chooser<'_>) -> Expected {
-        let name = self.mesh.index.shared.cluster(cluster);
+        let name = cluster.name().clone();
         let known = match cluster::find(&self.mesh.index, self.proxy, cluster) {
             Ok(known) => known,
             Err(missing) => return self.no_cluster(cluster, name, missing, chooser),

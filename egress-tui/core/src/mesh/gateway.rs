@@ -478,7 +478,7 @@ impl Building<'_> {
                 for subset in &subsets {
                     let name: ArcStr = format!("outbound_.{}_.{subset}_.{}", port.number, upstream.host).into();
                     let action =
-                        Action::tcp(Cluster { port: port.number, subset: subset.clone(), host: upstream.host.clone() });
+                        Action::tcp(Cluster::new(port.number, subset.clone(), upstream.host.clone()));
                     out.push(Chain { mesh_only: true, origin: of(scoped.id), ..chain(&[name], None, action, None) });
                 }
             }

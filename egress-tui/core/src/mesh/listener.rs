@@ -322,7 +322,7 @@ impl Building<'_> {
             .then(|| adding.scoped.ports(adding.upstream).next())
             .flatten();
         let port = single.map_or(self.port, |p| p.number);
-        Action::tcp(Cluster { port, subset: ArcStr::new(), host: adding.upstream.host.clone() })
+        Action::tcp(Cluster::new(port, ArcStr::new(), adding.upstream.host.clone()))
     }
 
     fn statically(&self, m: &L4Match) -> bool {
@@ -459,11 +459,11 @@ pub(crate) fn to_clusters(index: &Index, proxy: &Proxy, routes: &[Route], listen
         let found = proxy.scope.get(&route.host).map(|s| (s, index.registry.get(s.id)));
         let single = found.filter(|(s, u)| s.port_count(u) == 1).and_then(|(s, u)| s.ports(u).next());
         let alias = found.and_then(|(_, u)| u.external_name.clone());
-        Cluster {
-            port: route.port.or(single.map(|p| p.number)).unwrap_or(listener_port),
-            subset: route.subset.clone(),
-            host: alias.unwrap_or_else(|| route.host.clone()),
-        }
+        Cluster::new(
+            route.port.or(single.map(|p| p.number)).unwrap_or(listener_port),
+            route.subset.clone(),
+            alias.unwrap_or_else(|| route.host.clone()),
+        )
     };
     let weighted =
         |n: usize, route: &Route| Weighted { cluster: cluster(route), weight: route.weight, place: n as u16 };

@@ -50,6 +50,7 @@ impl Mesh {
         if let Some(host) = entry.filter(|host| near.names.iter().all(|name| name.text != *host)) {
             index.virtual_services.by_host.each_match(host, |ids| candidates.extend_from_slice(ids));
         }
+        candidates.retain(|id| self.leading[id.0 as usize]);
         if candidates.is_empty() {
             return Vec::new();
         }

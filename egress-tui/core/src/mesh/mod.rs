@@ -90,6 +90,8 @@ pub struct Mesh {
     options: MeshOptions,
     problems: Vec<Problem>,
     roster: Arc<Roster>,
+    /// Of each VirtualService: some route of it leads to a gateway.
+    leading: Box<[bool]>,
     inside: Arc<Inside>,
     /// The proxy of each pod, once it was asked for.
     proxies: Vec<OnceLock<Option<Arc<Proxy>>>>,
@@ -141,6 +143,7 @@ impl Mesh {
             edition: EDITIONS.fetch_add(1, Ordering::Relaxed),
             problems: kept.problems(),
             proxies: roster.pods.iter().map(|_| OnceLock::new()).collect(),
+            leading: index.virtual_services.list.iter().map(|vs| roster.leads_to_gateway(vs)).collect(),
             inside,
             roster,
             index,

@@ -114,7 +114,6 @@ impl Mesh {
             candidates.sort_unstable();
             candidates.dedup();
         }
-        let has_port = |id: &UpstreamId| index.registry.get(*id).port(port).is_some();
         let mut here: SmallVec<[UpstreamId; 4]> = SmallVec::new();
         for id in &candidates {
             let upstream = index.registry.get(*id);
@@ -125,12 +124,17 @@ impl Mesh {
         if !here.is_empty() {
             return Registered { registration: Registration::Visible, here, misses: Vec::new() };
         }
-        let (mut other, mut misses) = (Vec::new(), Vec::new());
+        // those that have the port come first
+        let (mut other, mut misses, mut with_port) = (Vec::new(), Vec::new(), 0);
+        let mut add = |has_port: bool, miss: Miss| {
+            misses.insert(if has_port { with_port } else { misses.len() }, miss);
+            with_port += usize::from(has_port);
+        };
         for id in &candidates {
             let upstream = index.registry.get(*id);
             match hides(index, proxy, upstream) {
                 None => other.push(upstream),
-                Some(miss) => misses.push((has_port(id), miss)),
+                Some(miss) => add(upstream.port(port).is_some(), miss),
             }
         }
         hidden.sort_unstable();
@@ -138,11 +142,9 @@ impl Mesh {
         for hidden in hidden.iter().map(|n| &index.hidden.list[*n as usize]) {
             let (object, field, says) = hidden.by.clone();
             let has_port = hidden.entry.ports.iter().any(|p| p.number == port);
-            misses.push((has_port, Miss { reason: Reason::DiscoverySelector, object, field, says, gateway: None }));
+            add(has_port, Miss { reason: Reason::DiscoverySelector, object, field, says, gateway: None });
         }
-        misses.sort_by_key(|(has_port, _)| !has_port);
-        let hidden_with_port = misses.first().is_some_and(|(p, _)| *p);
-        let registration = if hidden_with_port {
+        let registration = if with_port > 0 {
             Registration::NotVisible
         } else if !other.is_empty() {
             Registration::OtherPort
@@ -151,12 +153,10 @@ impl Mesh {
         } else {
             Registration::Unregistered
         };
-        let mut out: Vec<Miss> = misses.into_iter().map(|(_, m)| m).collect();
         if registration == Registration::OtherPort {
-            let near: Vec<Miss> = other.into_iter().map(|u| other_port(u, port)).collect();
-            out.splice(0..0, near);
+            misses.splice(0..0, other.into_iter().map(|u| other_port(u, port)));
         }
-        Registered { registration, here, misses: out }
+        Registered { registration, here, misses }
     }
 
     /// The Service that has this cluster address.

@@ -96,7 +96,8 @@ pub(crate) struct Upstream {
     pub(crate) cluster_ips: Box<[IpAddr]>,
     /// Allocated by istiod (`status.addresses`), with their places there.
     pub(crate) allocated: Box<[(u16, IpAddr)]>,
-    pub(crate) ports: Vec<Port>,
+    /// Most have one or two.
+    pub(crate) ports: SmallVec<[Port; 2]>,
     pub(crate) resolution: Resolution,
     pub(crate) external: bool,
     source: Source,
@@ -392,7 +393,7 @@ fn of_service(service: &Arc<Service>, sources: &Sources<'_>) -> Upstream {
 
 fn of_entry(entry: &Arc<ServiceEntry>, sources: &Sources<'_>, out: &mut Vec<Upstream>) {
     let passthrough = entry.resolution == Resolution::Passthrough;
-    let ports: Vec<Port> = (0u16..)
+    let ports: SmallVec<[Port; 2]> = (0u16..)
         .zip(&entry.ports)
         .map(|(index, p)| Port {
             number: p.number,

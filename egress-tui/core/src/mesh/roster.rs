@@ -9,6 +9,7 @@ use crate::id::{NamespacedName, ObjectRef};
 use crate::mesh::host;
 use crate::mesh::index::Index;
 use crate::mesh::object::read::selects;
+use crate::mesh::object::{HttpAction, VirtualService};
 use crate::mesh::pods::{self, PodRecord};
 use crate::mesh::{Pod, PodIndex, ProxyKind};
 
@@ -58,5 +59,15 @@ impl Roster {
         out.gateways = fronts.keys().map(|service| (host(&service.name), service.name.clone())).collect();
         out.fronts = fronts.into_iter().map(|(service, pods)| (service, pods.into())).collect();
         out
+    }
+
+    /// Some rule of it leads to a gateway.
+    pub(crate) fn leads_to_gateway(&self, vs: &VirtualService) -> bool {
+        let http = vs.http.iter().filter_map(|rule| match &rule.action {
+            HttpAction::Route(routes) => Some(routes),
+            HttpAction::Redirect(_) | HttpAction::Answer(_) => None,
+        });
+        let all = http.chain(vs.tls.iter().chain(&vs.tcp).map(|rule| &rule.routes));
+        !self.gateways.is_empty() && all.flatten().any(|route| self.gateways.contains_key(&route.host))
     }
 }

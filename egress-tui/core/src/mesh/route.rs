@@ -246,11 +246,11 @@ fn target(action: &HttpAction, port: u16, lookup: &dyn Fn(&str) -> Option<Found>
             let single = routes.len() == 1;
             let cluster = |route: &crate::mesh::object::Route| {
                 let found = lookup(&route.host).unwrap_or_default();
-                Cluster {
-                    port: route.port.or(found.single).unwrap_or(port),
-                    subset: route.subset.clone(),
-                    host: found.external_name.unwrap_or_else(|| route.host.clone()),
-                }
+                Cluster::new(
+                    route.port.or(found.single).unwrap_or(port),
+                    route.subset.clone(),
+                    found.external_name.unwrap_or_else(|| route.host.clone()),
+                )
             };
             let used = routes.iter().enumerate().filter(|(_, r)| single || r.weight > 0);
             Target::Clusters(
@@ -516,7 +516,7 @@ fn lower(text: &ArcStr) -> ArcStr {
 }
 
 fn own_route(host: &ArcStr, port: u16) -> HttpRoute {
-    let cluster = Cluster { port, subset: ArcStr::new(), host: host.clone() };
+    let cluster = Cluster::new(port, ArcStr::new(), host.clone());
     HttpRoute {
         path: PathMatch::Any,
         conditions: false,

@@ -7,7 +7,7 @@ use arcstr::ArcStr;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
-use crate::mesh::chain::{Chain, Chains, Cluster};
+use crate::mesh::chain::{Chain, Chains};
 use crate::mesh::hosts::Hosts;
 use crate::mesh::listener::{Bind, Listener};
 use crate::mesh::route::HttpRoute;
@@ -27,12 +27,7 @@ pub(crate) struct Shared {
     /// Of VirtualServices: few differ from proxy to proxy.
     routes: Mutex<FxHashMap<VsId, SmallVec<[Routes; 1]>>>,
     names: Mutex<FxHashSet<ArcStr>>,
-    /// Envoy's names of clusters that were asked for.
-    clusters: Mutex<FxHashMap<Cluster, ArcStr>>,
 }
-
-/// Names of clusters that are kept: hosts in calls (dynamic forward proxies) are no end of them.
-const MOST_NAMES: usize = 1 << 16;
 
 /// A poisoned lock only means that another thread panicked; what it guards is whole after every step.
 fn with<T, R>(lock: &Mutex<T>, f: impl FnOnce(&mut T) -> R) -> R {
@@ -88,20 +83,6 @@ impl Shared {
             }
             known.push(routes.into());
             known[known.len() - 1].clone()
-        })
-    }
-
-    /// Envoy's name of a cluster.
-    pub(crate) fn cluster(&self, cluster: &Cluster) -> ArcStr {
-        with(&self.clusters, |map| {
-            if let Some(known) = map.get(cluster) {
-                return known.clone();
-            }
-            let name = arcstr::format!("{cluster}");
-            if map.len() < MOST_NAMES {
-                map.insert(cluster.clone(), name.clone());
-            }
-            name
         })
     }
 
