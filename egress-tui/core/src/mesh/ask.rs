@@ -9,6 +9,7 @@ use crate::id::{NamespacedName, ObjectRef};
 use crate::mesh::chain::{Block, Picked};
 use crate::mesh::decide::{Walk, Wire, Wrapped};
 use crate::mesh::gateway::{GatewayPod, MergedGateway};
+use crate::mesh::index::Index;
 use crate::mesh::listener::VIRTUAL_OUTBOUND;
 use crate::mesh::miss::Near;
 use crate::mesh::object::policy::{EnvoyPart, EnvoyPatch};
@@ -77,9 +78,11 @@ impl Mesh {
         let Some(proxy) = self.proxy(call.pod) else {
             return Expected::unknown("this kind of proxy is not modelled");
         };
+        let names = lower_names(call);
+        let shown = shown(&self.index, &names);
         let walk = Walk { mesh: self, proxy, pod: call.pod, from: None, depth: 0 };
         let mut out = Self::by_bytes(call, |wire| walk.outbound(wire));
-        self.finish(&mut out, call, proxy);
+        self.finish(&mut out, call, proxy, &shown, call.to.port());
         out
     }
 
@@ -91,7 +94,17 @@ impl Mesh {
         let Some(proxy) = self.proxy(call.pod) else { return Expected::unknown("the pod runs no gateway") };
         let walk = Walk { mesh: self, proxy, pod: call.pod, from: None, depth: 0 };
         let mut out = Self::by_bytes(call, |wire| walk.at_gateway(wire));
-        self.finish(&mut out, call, proxy);
+        // what arrives without a name is for the host that the route leads to, at the port of that route: it comes to a port of the
+        // gateway
+        let cluster = out.cluster.clone();
+        let mut routed = cluster.as_deref().into_iter().flat_map(|cluster| cluster.split('|').skip(1));
+        let port = routed.next().and_then(|p| p.parse().ok()).unwrap_or(call.to.port());
+        let names = lower_names(call);
+        let mut shown = shown(&self.index, &names);
+        if shown.is_empty() {
+            shown.extend(routed.nth(1).map(|host| Shown::new(&self.index, without_port(host))));
+        }
+        self.finish(&mut out, call, proxy, &shown, port);
         out
     }
 
@@ -132,24 +145,10 @@ impl Mesh {
     }
 
     /// Registration, near misses, EnvoyFilters, and the reason where nothing has named one yet.
-    fn finish(&self, out: &mut Expected, call: &Call<'_>, proxy: &Proxy) {
-        let [sni, host] = [call.sni, call.host].map(|name| name.filter(|n| !n.is_empty()).map(lower_case));
-        let dns = call.dns.filter(|_| sni.is_none() && host.is_none()).map(Cow::Borrowed);
-        // at a gateway, what arrives without a name is for the host that the route leads to, at the port of that route: it comes
-        // to a port of the gateway
-        let cluster = out.cluster.clone().filter(|_| call.leg == CallLeg::Gateway);
-        let mut routed = cluster.as_deref().into_iter().flat_map(|cluster| cluster.split('|').skip(1));
-        let port = routed.next().and_then(|p| p.parse().ok()).unwrap_or(call.to.port());
-        let mut names: SmallVec<[Shown<'_>; 2]> = SmallVec::new();
-        for name in [&sni, &host, &dns].into_iter().flatten() {
-            names.push(Shown::new(&self.index, without_port(name)));
-        }
-        if names.is_empty() {
-            names.extend(routed.nth(1).map(|host| Shown::new(&self.index, without_port(host))));
-        }
-        let registered = self.registration(proxy, &names, call.to.ip(), port);
+    fn finish(&self, out: &mut Expected, call: &Call<'_>, proxy: &Proxy, names: &[Shown<'_>], port: u16) {
+        let registered = self.registration(proxy, names, call.to.ip(), port);
         out.registration = registered.registration;
-        let near = Near { proxy, call, names: &names, registered: &registered.here };
+        let near = Near { proxy, call, names, registered: &registered.here };
         let mut misses = registered.misses;
         let unrouted = matches!(out.outcome, Outcome::Passthrough | Outcome::Blocked | Outcome::Dynamic);
         if unrouted {
@@ -368,6 +367,22 @@ fn undecided(call: &Call<'_>, named: bool, tls: Expected, http: Expected, raw: E
     first.alternatives = clusters;
     first.alternative_outcomes = outcomes;
     first
+}
+
+/// Names in the bytes, else that of DNS, in lower case.
+fn lower_names<'a>(call: &Call<'a>) -> [Option<Cow<'a, str>>; 3] {
+    let [sni, host] = [call.sni, call.host].map(|name| name.filter(|n| !n.is_empty()).map(lower_case));
+    let dns = call.dns.filter(|_| sni.is_none() && host.is_none()).map(Cow::Borrowed);
+    [sni, host, dns]
+}
+
+/// The same, looked up.
+fn shown<'a>(index: &Index, names: &'a [Option<Cow<'_, str>>; 3]) -> SmallVec<[Shown<'a>; 2]> {
+    let mut out = SmallVec::new();
+    for name in names.iter().flatten() {
+        out.push(Shown::new(index, without_port(name)));
+    }
+    out
 }
 
 /// Names come in lower case as a rule: then nothing is copied.

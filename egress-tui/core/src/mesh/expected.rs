@@ -218,7 +218,7 @@ pub struct Uncaptured {
 }
 
 /// Steps of most answers.
-const STEPS: usize = 6;
+const STEPS: usize = 8;
 
 /// What must happen to one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]

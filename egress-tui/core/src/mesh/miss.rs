@@ -464,12 +464,15 @@ impl Rules<'_> {
                 if self.out.routed.as_ref() == Some(&(object.clone(), field.clone())) {
                     return;
                 }
-                let winner = match &self.out.routed {
-                    Some((winner, at)) => format!("{winner} {at}"),
-                    None => "another VirtualService of the same host".to_owned(),
+                let says = match &self.out.routed {
+                    Some((winner, at)) => {
+                        says![winner, " ", at, " comes before the rule ", &field, " of ", &object]
+                    }
+                    None => {
+                        says!["another VirtualService of the same host comes before the rule ", &field, " of ", &object]
+                    }
                 };
-                let says = format!("{winner} comes before the rule {field} of {object}");
-                Miss { reason: Reason::VsShadowed, object, field, says: says.into(), gateway: Some(gateway.clone()) }
+                Miss { reason: Reason::VsShadowed, object, field, says, gateway: Some(gateway.clone()) }
             }
         };
         if !misses.contains(&miss) {

@@ -89,7 +89,7 @@ impl Proxy {
         match (upstream.address, self.address(upstream)) {
             (Address::Any, Address::Ip(own)) => {
                 let place = upstream.allocated.iter().find(|(_, a)| *a == own).map_or(0, |(n, _)| *n);
-                format!(".status.addresses[{place}]").into()
+                Upstream::allocated_field(place)
             }
             _ => upstream.address_field(),
         }

@@ -113,12 +113,14 @@ pub(crate) struct Upstream {
 struct Places {
     hosts: [ArcStr; 2],
     addresses: [ArcStr; 2],
+    allocated: [ArcStr; 2],
     ports: [ArcStr; 4],
 }
 
 static PLACES: Places = Places {
     hosts: [arcstr::literal!(".spec.hosts[0]"), arcstr::literal!(".spec.hosts[1]")],
     addresses: [arcstr::literal!(".spec.addresses[0]"), arcstr::literal!(".spec.addresses[1]")],
+    allocated: [arcstr::literal!(".status.addresses[0]"), arcstr::literal!(".status.addresses[1]")],
     ports: [
         arcstr::literal!(".spec.ports[0]"),
         arcstr::literal!(".spec.ports[1]"),
@@ -188,6 +190,11 @@ impl Upstream {
                 .map_or(Address::Any, |(_, a)| Address::Ip(*a)),
             (address, _) => address,
         }
+    }
+
+    /// Path of an address that istiod allocated.
+    pub(crate) fn allocated_field(n: u16) -> ArcStr {
+        place(&PLACES.allocated, ".status.addresses", n)
     }
 
     /// Path of the address, or of the port where it has none.
