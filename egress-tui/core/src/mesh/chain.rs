@@ -195,7 +195,7 @@ pub(crate) enum Seen {
 #[derive(Debug)]
 struct BySni {
     /// The chain of each name; with [`SEVERAL`] set, a place in `several`.
-    names: ByHost<u32>,
+    names: ByHost,
     several: Vec<SmallVec<[u32; 2]>>,
     unnamed: SmallVec<[u32; 2]>,
 }
@@ -204,8 +204,28 @@ struct BySni {
 const SEVERAL: u32 = 1 << 31;
 
 impl BySni {
-    fn new(hosts: &Arc<Hosts>) -> Self {
-        Self { names: ByHost::new(hosts), several: Vec::new(), unnamed: SmallVec::new() }
+    /// Of chains, by their places in `list`.
+    fn new(hosts: &Arc<Hosts>, list: &[Arc<Chain>], places: &[u32]) -> Self {
+        let chain = |n: &u32| &list[*n as usize];
+        let names = |n: &u32| !chain(n).sni.is_empty() && chain(n).sni.iter().all(|s| s != "*");
+        let (named, unnamed): (Vec<u32>, Vec<u32>) = places.iter().partition(|n| names(n));
+        let mut several: Vec<SmallVec<[u32; 2]>> = Vec::new();
+        let each = named.iter().flat_map(|n| chain(n).sni.iter().map(move |name| (name, *n)));
+        let names = ByHost::new(hosts, each, |known, n| {
+            if known == n {
+                return known;
+            }
+            if known & SEVERAL == 0 {
+                several.push(SmallVec::from_slice(&[known, n]));
+                return SEVERAL | (several.len() as u32 - 1);
+            }
+            let list = &mut several[(known & !SEVERAL) as usize];
+            if !list.contains(&n) {
+                list.push(n);
+            }
+            known
+        });
+        Self { names, several, unnamed: unnamed.into() }
     }
 
     /// The chains of the name that fits best, else those without names.
@@ -213,26 +233,7 @@ impl BySni {
         match sni.and_then(|name| self.names.most_specific(name)) {
             None => self.unnamed.iter().copied().collect(),
             Some(place) if place & SEVERAL != 0 => self.several[(place & !SEVERAL) as usize].iter().copied().collect(),
-            Some(only) => SmallVec::from_slice(&[*only]),
-        }
-    }
-
-    fn add(&mut self, n: u32, chain: &Chain) {
-        if chain.sni.is_empty() || chain.sni.iter().any(|s| s == "*") {
-            self.unnamed.push(n);
-            return;
-        }
-        for name in &chain.sni {
-            let place = self.names.entry(name, || n);
-            if *place & SEVERAL != 0 {
-                let list = &mut self.several[(*place & !SEVERAL) as usize];
-                if !list.contains(&n) {
-                    list.push(n);
-                }
-            } else if *place != n {
-                self.several.push(SmallVec::from_slice(&[*place, n]));
-                *place = SEVERAL | (self.several.len() as u32 - 1);
-            }
+            Some(only) => SmallVec::from_slice(&[only]),
         }
     }
 }
@@ -253,41 +254,37 @@ pub(crate) struct Chains {
 
 impl Chains {
     pub(crate) fn new(list: Box<[Arc<Chain>]>, hosts: &Arc<Hosts>) -> Self {
-        let mut out = Self {
-            default: None,
-            v4: PrefixMap::new(),
-            v6: PrefixMap::new(),
-            groups: Vec::new(),
-            everywhere: BySni::new(hosts),
+        let (mut v4, mut v6) = (PrefixMap::new(), PrefixMap::new());
+        let (mut default, mut groups, mut everywhere) = (None, Vec::<Vec<u32>>::new(), Vec::new());
+        for (n, chain) in (0u32..).zip(&list) {
+            if chain.is_match_all() {
+                default = Some(n);
+                continue;
+            }
+            let mut networks = chain.networks().peekable();
+            if networks.peek().is_none() {
+                everywhere.push(n);
+            }
+            for network in networks {
+                let next = groups.len() as u32;
+                let group = match network {
+                    IpNet::V4(net) => *v4.entry(net).or_insert(next),
+                    IpNet::V6(net) => *v6.entry(net).or_insert(next),
+                };
+                if group == next {
+                    groups.push(Vec::new());
+                }
+                groups[group as usize].push(n);
+            }
+        }
+        Self {
+            default,
+            v4,
+            v6,
+            groups: groups.iter().map(|places| BySni::new(hosts, &list, places)).collect(),
+            everywhere: BySni::new(hosts, &list, &everywhere),
             has_sni: list.iter().any(|c| !c.sni.is_empty()),
             list,
-        };
-        for n in 0..out.list.len() as u32 {
-            out.index(n, hosts);
-        }
-        out
-    }
-
-    fn index(&mut self, n: u32, hosts: &Arc<Hosts>) {
-        let chain = Arc::clone(&self.list[n as usize]);
-        if chain.is_match_all() {
-            self.default = Some(n);
-            return;
-        }
-        let networks: Vec<IpNet> = chain.networks().collect();
-        if networks.is_empty() {
-            self.everywhere.add(n, &chain);
-        }
-        for network in networks {
-            let next = self.groups.len() as u32;
-            let group = match network {
-                IpNet::V4(v4) => *self.v4.entry(v4).or_insert(next),
-                IpNet::V6(v6) => *self.v6.entry(v6).or_insert(next),
-            };
-            if group == next {
-                self.groups.push(BySni::new(hosts));
-            }
-            self.groups[group as usize].add(n, &chain);
         }
     }
 

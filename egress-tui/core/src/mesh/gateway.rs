@@ -585,14 +585,14 @@ fn route_table(index: &Index, proxy: &Proxy, servers: &[ServerId]) -> RouteTable
             }
         }
     }
-    let mut table = RouteTable::new(index);
+    let mut table = Vec::new();
     for (name, routes, redirects) in hosts {
         // catch-all routes go to the end (SortVHostRoutes)
         let (last, mut first): (Vec<_>, Vec<_>) = routes.into_iter().partition(route::HttpRoute::catches_all);
         first.extend(last);
-        table.push(VirtualHost { routes: first.into(), upstream: None, redirects }, [name]);
+        table.push((VirtualHost { routes: first.into(), upstream: None, redirects }, vec![name]));
     }
-    table
+    RouteTable::new(index, table)
 }
 
 /// A destination as a gateway's http routes see it: of the VirtualService's namespace if that is visible, else of the scope

@@ -107,50 +107,87 @@ impl Places {
     }
 }
 
-/// Values by patterns, most of which are numbered: these are found without their texts.
+/// Places by patterns, most of which are numbered: these are found without their texts.
 #[derive(Debug)]
-pub(crate) struct ByHost<V> {
+pub(crate) struct ByHost {
     hosts: Arc<Hosts>,
-    numbered: FxHashMap<HostId, V>,
+    numbered: Numbered,
     /// Short names of Services, and whatever else is no host of an upstream or VirtualService.
-    other: HostMap<V>,
+    other: HostMap<u32>,
 }
 
-impl<V> ByHost<V> {
-    pub(crate) fn new(hosts: &Arc<Hosts>) -> Self {
-        Self { hosts: Arc::clone(hosts), numbered: FxHashMap::default(), other: HostMap::default() }
+/// Whichever is smaller.
+#[derive(Debug)]
+enum Numbered {
+    Few(FxHashMap<HostId, u32>),
+    Many(Places),
+}
+
+/// A table of this part of all hosts is as large with a place for each.
+const MANY: usize = 4;
+
+impl ByHost {
+    /// A table of these; of one pattern the place that `join` makes of the one that was there and the new one.
+    pub(crate) fn new<'a>(
+        hosts: &Arc<Hosts>,
+        places: impl Iterator<Item = (&'a ArcStr, u32)>,
+        mut join: impl FnMut(u32, u32) -> u32,
+    ) -> Self {
+        let (mut few, mut other) = (FxHashMap::default(), HostMap::default());
+        for (pattern, new) in places {
+            let mut fresh = false;
+            let make = || {
+                fresh = true;
+                new
+            };
+            let place = match hosts.get(pattern) {
+                Some(id) => few.entry(id).or_insert_with(make),
+                None => other.entry(pattern, make),
+            };
+            if !fresh {
+                *place = join(*place, new);
+            }
+        }
+        let numbered = if few.len() * MANY > hosts.len() {
+            let mut places = Places::new(hosts);
+            few.into_iter().for_each(|(id, place)| places.set(id, place));
+            Numbered::Many(places)
+        } else {
+            few.shrink_to_fit();
+            Numbered::Few(few)
+        };
+        Self { hosts: Arc::clone(hosts), numbered, other }
     }
 
-    /// The value of exactly this pattern, put there if it is new.
-    pub(crate) fn entry(&mut self, pattern: &ArcStr, new: impl FnOnce() -> V) -> &mut V {
-        match self.hosts.get(pattern) {
-            Some(id) => self.numbered.entry(id).or_insert_with(new),
-            None => self.other.entry(pattern, new),
+    fn at(&self, id: HostId) -> Option<u32> {
+        match &self.numbered {
+            Numbered::Few(few) => few.get(&id).copied(),
+            Numbered::Many(places) => places.get(id),
         }
     }
 
-    /// The value of exactly this pattern.
-    pub(crate) fn get(&self, pattern: &str) -> Option<&V> {
+    /// The place of exactly this pattern.
+    pub(crate) fn get(&self, pattern: &str) -> Option<u32> {
         match self.hosts.get(pattern) {
-            Some(id) => self.numbered.get(&id),
-            None => self.other.get(pattern),
+            Some(id) => self.at(id),
+            None => self.other.get(pattern).copied(),
         }
     }
 
     /// Exact, else the longest wildcard (`model.MostSpecificHostMatch`).
-    pub(crate) fn most_specific(&self, name: &str) -> Option<&V> {
+    pub(crate) fn most_specific(&self, name: &str) -> Option<u32> {
         if let Some(exact) = self.get(name) {
             return Some(exact);
         }
-        let mut best = self.other.wildcard(name);
+        let mut best = self.other.wildcard(name).map(|(length, place)| (length, *place));
         self.hosts.ids.each_suffix(name.strip_prefix('*').unwrap_or(name), |length, id| {
             if best.is_none_or(|(longest, _)| length > longest)
-                && let Some(value) = self.numbered.get(id)
+                && let Some(place) = self.at(*id)
             {
-                best = Some((length, value));
+                best = Some((length, place));
             }
         });
-        best.map(|(_, value)| value)
+        best.map(|(_, place)| place)
     }
 }
 
@@ -159,7 +196,9 @@ impl<V> ByHost<V> {
 #[derive(Debug, Clone)]
 pub(crate) struct Overlaps<V> {
     hosts: Arc<Hosts>,
-    of: Vec<SmallVec<[V; 1]>>,
+    /// Where the values of each number begin in `values`; they end where those of the next one begin.
+    starts: Box<[u32]>,
+    values: Box<[V]>,
     /// Patterns by their end: those that one suffix holds stand together.
     ends: Vec<(ArcStr, V)>,
     /// The same in lower case, where that differs.
@@ -168,7 +207,7 @@ pub(crate) struct Overlaps<V> {
 
 impl<V> Default for Overlaps<V> {
     fn default() -> Self {
-        Self { hosts: Arc::default(), of: Vec::new(), ends: Vec::new(), lower: None }
+        Self { hosts: Arc::default(), starts: Box::default(), values: Box::default(), ends: Vec::new(), lower: None }
     }
 }
 
@@ -186,13 +225,24 @@ impl<V: Copy + Ord> Overlaps<V> {
 
     fn of_one_case<'a>(hosts: &Arc<Hosts>, patterns: impl Iterator<Item = (&'a ArcStr, V)>) -> Self {
         let mut out = Self { hosts: Arc::clone(hosts), ..Self::default() };
-        out.of.resize_with(hosts.len(), SmallVec::new);
+        let mut of: Vec<(HostId, V)> = Vec::new();
         for (pattern, value) in patterns {
-            if let Some(id) = hosts.get(pattern) {
-                out.of[id.place()].push(value);
-            }
+            of.extend(hosts.get(pattern).map(|id| (id, value)));
             out.ends.push((pattern.clone(), value));
         }
+        of.sort_by_key(|(id, _)| *id);
+        let mut next = of.iter().peekable();
+        let mut start = 0;
+        let begin = |id: u32| {
+            let here = start;
+            while next.next_if(|(of, _)| of.0 == id).is_some() {
+                start += 1;
+            }
+            here
+        };
+        // one more than there are numbers: the end of the last one
+        out.starts = (0..=hosts.count).map(begin).collect();
+        out.values = of.iter().map(|(_, value)| *value).collect();
         out.ends.sort_by_cached_key(|(p, v)| (backwards(p).collect::<SmallVec<[u8; 64]>>(), *v));
         out.ends.shrink_to_fit();
         out
@@ -200,7 +250,10 @@ impl<V: Copy + Ord> Overlaps<V> {
 
     /// The values of the pattern with this number.
     pub(crate) fn at(&self, host: HostId) -> &[V] {
-        self.of.get(host.place()).map_or(&[], SmallVec::as_slice)
+        match self.starts.get(host.place()..).and_then(|s| s.first_chunk()) {
+            Some([start, end]) => &self.values[*start as usize..*end as usize],
+            None => &[],
+        }
     }
 
     /// Exactly this pattern.
@@ -270,13 +323,13 @@ mod tests {
         fn tables_answer_as_one_of_texts_would(known in proptest::collection::vec(pattern(), 0..8), patterns in proptest::collection::vec(pattern(), 0..12), name in pattern()) {
             let [known, patterns] = [known, patterns].map(|list| list.iter().map(ArcStr::from).collect::<Vec<_>>());
             let hosts = Hosts::of(&Arc::default(), known.iter());
-            let (mut table, mut texts, mut places) = (ByHost::new(&hosts), HostMap::default(), Places::new(&hosts));
+            let (mut texts, mut places) = (HostMap::default(), Places::new(&hosts));
+            let table = ByHost::new(&hosts, patterns.iter().zip(0u32..), |first, _| first);
             for (n, pattern) in (0u32..).zip(&patterns) {
-                table.entry(pattern, || n);
                 texts.entry(pattern, || n);
             }
-            prop_assert_eq!(table.most_specific(&name), texts.most_specific(&name));
-            prop_assert_eq!(table.get(&name), texts.get(&name));
+            prop_assert_eq!(table.most_specific(&name), texts.most_specific(&name).copied());
+            prop_assert_eq!(table.get(&name), texts.get(&name).copied());
             let mut only_known = HostMap::default();
             for (n, pattern) in (0u32..).zip(&patterns) {
                 if let Some(id) = hosts.get(pattern) {

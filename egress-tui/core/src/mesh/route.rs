@@ -137,33 +137,27 @@ pub(crate) struct VirtualHost {
 /// Virtual hosts by domain.
 #[derive(Debug)]
 pub(crate) struct RouteTable {
-    pub(crate) hosts: Vec<VirtualHost>,
-    domains: ByHost<u32>,
+    pub(crate) hosts: Box<[VirtualHost]>,
+    domains: ByHost,
 }
 
 impl RouteTable {
-    pub(crate) fn new(index: &Index) -> Self {
-        Self { hosts: Vec::new(), domains: ByHost::new(&index.hosts) }
-    }
-
-    /// Adds a virtual host under domains that no earlier one has.
-    pub(crate) fn push(&mut self, virtual_host: VirtualHost, domains: impl IntoIterator<Item = ArcStr>) {
-        let n = self.hosts.len() as u32;
-        for domain in domains {
-            self.domains.entry(&domain, || n);
-        }
-        self.hosts.push(virtual_host);
+    /// Of virtual hosts with their domains; of several with one domain the first has it.
+    pub(crate) fn new(index: &Index, list: Vec<(VirtualHost, Vec<ArcStr>)>) -> Self {
+        let places = (0u32..).zip(&list).flat_map(|(n, (_, domains))| domains.iter().map(move |d| (d, n)));
+        let domains = ByHost::new(&index.hosts, places, |first, _| first);
+        Self { hosts: list.into_iter().map(|(host, _)| host).collect(), domains }
     }
 
     /// The virtual host of a Host header: exact, then the longest wildcard. The port is cut off and case does not matter.
     pub(crate) fn find(&self, host: &str) -> Option<&VirtualHost> {
         let host = without_port(host);
-        self.domains.most_specific(host).map(|n| &self.hosts[*n as usize])
+        self.domains.most_specific(host).map(|n| &self.hosts[n as usize])
     }
 
     /// The virtual host that has exactly this domain.
     pub(crate) fn exact(&self, domain: &str) -> Option<&VirtualHost> {
-        self.domains.get(domain).map(|n| &self.hosts[*n as usize])
+        self.domains.get(domain).map(|n| &self.hosts[n as usize])
     }
 }
 
@@ -288,7 +282,7 @@ impl PortRoutes {
     /// Builds the table (`BuildSidecarOutboundVirtualHosts`).
     pub(crate) fn new(index: &Index, proxy: &Proxy, port: u16) -> Self {
         let Some(egress) = proxy.scope.listener_for(port) else {
-            return Self { table: RouteTable::new(index) };
+            return Self { table: RouteTable::new(index, Vec::new()) };
         };
         // a generic HTTP proxy takes every port, but names with a port never match: the port is cut off before
         let generic = egress.port.is_some_and(|(_, protocol)| protocol == Protocol::HttpProxy);
@@ -309,7 +303,7 @@ struct Table<'a> {
     listener_port: u16,
     /// Of a hostname the last upstream counts: istiod overwrites the earlier ones in a map.
     members: FxHashMap<ArcStr, Member<'a>>,
-    out: RouteTable,
+    out: Vec<(VirtualHost, Vec<ArcStr>)>,
     taken: FxHashSet<ArcStr>,
     names: FxHashSet<ArcStr>,
     known: FxHashSet<ArcStr>,
@@ -339,7 +333,7 @@ impl<'a> Table<'a> {
             egress,
             listener_port: if generic { 0 } else { port },
             members,
-            out: RouteTable::new(index),
+            out: Vec::new(),
             taken: FxHashSet::default(),
             names: FxHashSet::default(),
             known: FxHashSet::default(),
@@ -378,7 +372,7 @@ impl<'a> Table<'a> {
                 self.virtual_host(&lower(&service.1.host), &wrapper, Some(*service));
             }
         }
-        PortRoutes { table: self.out }
+        PortRoutes { table: RouteTable::new(self.index, self.out) }
     }
 
     /// VirtualServices with a host that is an upstream of this port; on port 80 all of them (`selectVirtualServices`).
@@ -481,10 +475,8 @@ impl<'a> Table<'a> {
             return;
         }
         let upstream = service.map(|(s, _)| s.id);
-        self.out.push(
-            VirtualHost { routes: wrapper.routes.clone(), upstream, redirects: false },
-            domains.iter().map(|d| self.index.shared.name(&lower(d))),
-        );
+        let virtual_host = VirtualHost { routes: wrapper.routes.clone(), upstream, redirects: false };
+        self.out.push((virtual_host, domains.iter().map(|d| self.index.shared.name(&lower(d))).collect()));
     }
 
     /// Domains of an upstream, and which of them are short forms (`generateVirtualHostDomains`).
