@@ -133,7 +133,7 @@ impl Walk<'_> {
             }
             Action::Routes | Action::GatewayRoutes(_) => {
                 let routes = self.proxy.routes(index, port);
-                if let Some(host) = routes.table.find(&wire.authority().to_ascii_lowercase()) {
+                if let Some(host) = routes.table.find(&wire.authority()) {
                     self.http(host, wire)
                 } else {
                     let mut out = self.policy(wire, true);

@@ -40,7 +40,7 @@ pub(crate) enum Bind {
 }
 
 /// The listeners of one port.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct PortListeners {
     exact: FxHashSet<ByAddress>,
     any: Option<Arc<Listener>>,

@@ -1,10 +1,9 @@
 //! One proxy, or all that are alike: its scope, and what istiod programs into it, compiled port by port when first asked for.
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock};
 
 use arcstr::ArcStr;
-use rustc_hash::FxHashMap;
 
 use crate::mesh::gateway::MergedGateway;
 use crate::mesh::index::Index;
@@ -48,9 +47,19 @@ pub(crate) struct Proxy {
     pub(crate) filters: Vec<(u32, Vec<u32>)>,
     /// AuthorizationPolicies that a gateway applies to what arrives.
     pub(crate) policies: Vec<u32>,
-    listeners: RwLock<FxHashMap<u16, Arc<PortListeners>>>,
-    routes: RwLock<FxHashMap<u16, Arc<PortRoutes>>>,
+    /// What it has on each port of its scope, compiled when first asked for.
+    ports: Box<[OnPort]>,
+    /// What it has on every other port: nothing.
+    no_listeners: PortListeners,
+    no_routes: OnceLock<PortRoutes>,
     pub(crate) gateway: OnceLock<Option<MergedGateway>>,
+}
+
+/// See [`Proxy::listeners`] and [`Proxy::routes`].
+#[derive(Debug, Default)]
+struct OnPort {
+    listeners: OnceLock<PortListeners>,
+    routes: OnceLock<PortRoutes>,
 }
 
 impl Proxy {
@@ -65,12 +74,13 @@ impl Proxy {
             Role::Sidecar => Vec::new(),
         };
         Self {
+            ports: scope.ports.iter().map(|_| OnPort::default()).collect(),
+            no_listeners: PortListeners::default(),
+            no_routes: OnceLock::new(),
             key,
             scope,
             filters,
             policies,
-            listeners: RwLock::default(),
-            routes: RwLock::default(),
             gateway: OnceLock::new(),
         }
     }
@@ -113,13 +123,23 @@ impl Proxy {
     }
 
     /// Its listeners on a port.
-    pub(crate) fn listeners(&self, index: &Index, port: u16) -> Arc<PortListeners> {
-        cached(&self.listeners, port, || PortListeners::new(index, self, port))
+    pub(crate) fn listeners(&self, index: &Index, port: u16) -> &PortListeners {
+        match self.on(port) {
+            Some(on) => on.listeners.get_or_init(|| PortListeners::new(index, self, port)),
+            None => &self.no_listeners,
+        }
     }
 
     /// Its route table of a port.
-    pub(crate) fn routes(&self, index: &Index, port: u16) -> Arc<PortRoutes> {
-        cached(&self.routes, port, || PortRoutes::new(index, self, port))
+    pub(crate) fn routes(&self, index: &Index, port: u16) -> &PortRoutes {
+        match self.on(port) {
+            Some(on) => on.routes.get_or_init(|| PortRoutes::new(index, self, port)),
+            None => self.no_routes.get_or_init(|| PortRoutes::empty(index)),
+        }
+    }
+
+    fn on(&self, port: u16) -> Option<&OnPort> {
+        self.scope.ports.binary_search(&port).ok().map(|place| &self.ports[place])
     }
 }
 
@@ -137,14 +157,4 @@ fn applying(index: &Index, key: &ProxyKey, filter: &EnvoyFilter) -> Vec<u32> {
         role && p.version.as_ref().zip(key.version.as_ref()).is_none_or(|(wanted, own)| wanted.is_match(own))
     };
     (0u32..).zip(&filter.patches).filter(|(_, p)| fits(p)).map(|(n, _)| n).collect()
-}
-
-fn cached<T>(cache: &RwLock<FxHashMap<u16, Arc<T>>>, port: u16, make: impl FnOnce() -> T) -> Arc<T> {
-    // a poisoned lock only means that another thread panicked; the map itself is whole
-    let known = cache.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&port).cloned();
-    known.unwrap_or_else(|| {
-        let fresh = Arc::new(make());
-        let mut map = cache.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        map.entry(port).or_insert(fresh).clone()
-    })
 }

@@ -281,12 +281,15 @@ struct Member<'a> {
 impl PortRoutes {
     /// Builds the table (`BuildSidecarOutboundVirtualHosts`).
     pub(crate) fn new(index: &Index, proxy: &Proxy, port: u16) -> Self {
-        let Some(egress) = proxy.scope.listener_for(port) else {
-            return Self { table: RouteTable::new(index, Vec::new()) };
-        };
+        let Some(egress) = proxy.scope.listener_for(port) else { return Self::empty(index) };
         // a generic HTTP proxy takes every port, but names with a port never match: the port is cut off before
         let generic = egress.port.is_some_and(|(_, protocol)| protocol == Protocol::HttpProxy);
         Table::new(index, proxy, egress, if generic { 80 } else { port }, generic).finish()
+    }
+
+    /// No routes at all.
+    pub(crate) fn empty(index: &Index) -> Self {
+        Self { table: RouteTable::new(index, Vec::new()) }
     }
 
     /// The virtual host of a sniffed port with an address of its own.

@@ -174,6 +174,8 @@ pub(crate) struct Scope {
     /// Index into the Sidecars.
     pub(crate) sidecar: Option<u32>,
     pub(crate) listeners: Vec<EgressListener>,
+    /// Ports on which there may be a listener, sorted.
+    pub(crate) ports: Box<[u16]>,
     /// What clusters are made from, one for each hostname.
     pub(crate) services: Vec<Scoped>,
     hosts: Arc<Hosts>,
@@ -265,11 +267,16 @@ impl Scope {
                 }
             }
         }
+        let own = listeners.iter().filter_map(|l| l.port.map(|(p, _)| p));
+        let mut ports: Vec<u16> = listeners.iter().flat_map(|l| l.by_port.keys().copied()).chain(own).collect();
+        ports.sort_unstable();
+        ports.dedup();
         let policy = object.and_then(|s| s.policy.clone());
         let mut scope = Self {
             namespace: namespace.clone(),
             sidecar,
             listeners,
+            ports: ports.into(),
             services: Vec::new(),
             hosts: Arc::clone(&index.hosts),
             by_host: Places::new(&index.hosts),
@@ -286,6 +293,7 @@ impl Scope {
             namespace: namespace.clone(),
             sidecar: None,
             listeners: Vec::new(),
+            ports: Box::default(),
             services: Vec::new(),
             hosts: Arc::clone(&index.hosts),
             by_host: Places::new(&index.hosts),
