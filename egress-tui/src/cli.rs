@@ -37,6 +37,18 @@ pub struct Common {
     /// Mesh objects from YAML or JSON files or folders (repeatable)
     #[arg(long, value_name = "PATH", env = "EGRESS_TUI_MESH", global = true)]
     pub mesh: Vec<PathBuf>,
+    /// Mesh objects from the cluster of this kubeconfig (default: as kubectl has it; in a pod, its service account)
+    #[arg(long, value_name = "FILE", env = "EGRESS_TUI_KUBECONFIG", global = true, conflicts_with = "mesh")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig
+    #[arg(long, value_name = "NAME", env = "EGRESS_TUI_CONTEXT", global = true, conflicts_with = "mesh")]
+    pub context: Option<String>,
+    /// Flows of this namespace only; for explain, the namespace of a --from without one
+    #[arg(short, long, value_name = "NAME", env = "EGRESS_TUI_NAMESPACE", global = true)]
+    pub namespace: Option<String>,
+    /// Flows of all namespaces, which is the default
+    #[arg(short = 'A', long, global = true, overrides_with = "namespace")]
+    pub all_namespaces: bool,
     /// The Node object that this machine is (default: its host name)
     #[arg(long, value_name = "NAME", env = "EGRESS_TUI_NODE", global = true)]
     pub node: Option<String>,

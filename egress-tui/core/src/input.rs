@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{CgroupId, NODE_SHIFT_OF_PID, Nanos, NetnsCookie, SocketCookie, WallTime};
 use crate::mesh::Mesh;
-use crate::world::{Capture, Incomplete, MeshSource};
+use crate::world::{Capture, ClusterState, Incomplete, MeshSource};
 
 /// One observation, in the order in which the source saw it.
 #[derive(Debug, Clone)]
@@ -73,6 +73,8 @@ pub enum Input {
         /// The compiled objects.
         mesh: Arc<Mesh>,
     },
+    /// What is known of the cluster changed.
+    Cluster(ClusterState),
     /// Time passes. Decisions that wait for a tick are taken here.
     Tick {
         /// Monotonic time.

@@ -61,6 +61,8 @@ pub struct Coverage {
     pub mesh_at: WallTime,
     /// Counts meshes, 0 before the first.
     pub mesh_generation: u64,
+    /// The cluster that the mesh is read from; `None` for files.
+    pub cluster: Option<ClusterState>,
 }
 
 impl Coverage {
@@ -108,6 +110,26 @@ pub struct MeshSource {
     pub objects: u32,
     /// Objects and files that could not be used, each with what is wrong.
     pub skipped: Vec<ArcStr>,
+}
+
+/// What is known of the cluster that objects are read from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterState {
+    /// Its name: that of the kubeconfig's context.
+    pub name: ArcStr,
+    /// Since when objects may have changed without notice, and why; `None` while every change is heard of.
+    pub stale: Option<(WallTime, ArcStr)>,
+    /// What cannot be read.
+    pub gaps: Vec<Gap>,
+}
+
+/// Objects of a cluster that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Their kind; `all` where there is no cluster.
+    pub kind: ArcStr,
+    /// What is missing.
+    pub missing: Incomplete,
 }
 
 /// Something that is missing.

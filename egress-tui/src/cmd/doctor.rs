@@ -9,10 +9,10 @@ use rustix::thread::CapabilitySet;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::{finish, mesh_options, observe};
+use super::{finish, objects, observe};
 use crate::cli::{Common, Doctor, DoctorForm};
 use crate::exit::Exit;
-use crate::source::{bpf, cgroup, files};
+use crate::source::{bpf, cgroup};
 
 /// How something stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -52,7 +52,7 @@ pub async fn run(common: &Common, options: &Doctor) -> anyhow::Result<Exit> {
     let mut checks = vec![kernel(), rights(), cgroups(common)];
     let mut exit = Exit::Done;
     exit = exit.or(hooks(common, &mut checks).await);
-    exit = exit.or(mesh(common, &mut checks)?);
+    exit = exit.or(mesh(common, &mut checks).await?);
     if exit == Exit::Done && checks.iter().any(|c| c.state != State::Ok) {
         exit = Exit::Incomplete;
     }
@@ -171,25 +171,38 @@ async fn hooks(common: &Common, checks: &mut Vec<Check>) -> Exit {
     }
 }
 
-fn mesh(common: &Common, checks: &mut Vec<Check>) -> anyhow::Result<Exit> {
-    if common.mesh.is_empty() {
+async fn mesh(common: &Common, checks: &mut Vec<Check>) -> anyhow::Result<Exit> {
+    if common.mesh.is_empty() && !observe::cluster(common).is_known() {
         checks.push(
-            Check::new("mesh", State::Warn, "no objects: nothing was named with --mesh")
-                .but("flows are shown, without verdicts", "name manifests or dumps with --mesh PATH"),
+            Check::new("mesh", State::Warn, "no objects: no cluster is configured, and nothing was named with --mesh")
+                .but("flows are shown, without verdicts", "name manifests or dumps with --mesh PATH, or a --kubeconfig"),
         );
         return Ok(Exit::Done);
     }
-    let (mesh, source) = match files::load(&common.mesh, &mesh_options(common)?) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            let check = Check::new("mesh", State::Missing, error.to_string());
-            checks.push(check.but("flows are shown, without verdicts", "mend the path or its rights"));
+    let (objects, mut exit) = match objects::load(common).await? {
+        Ok(objects) => (objects, Exit::Done),
+        Err(why) => {
+            let check = Check::new("mesh", State::Missing, why);
+            let fix = if common.mesh.is_empty() { "see --kubeconfig and --context" } else { "mend the path or its rights" };
+            checks.push(check.but("flows are shown, without verdicts", fix));
             return Ok(Exit::Cluster);
         }
     };
+    let (mesh, source) = (&objects.mesh, &objects.source);
     let found =
         format!("{} objects from {}, semantics of Istio {}", source.objects, source.place, mesh.istio_version());
     checks.push(Check::new("mesh", State::Ok, found));
+    if objects.cluster.is_some() {
+        let figures = &objects.figures;
+        let found = format!("{} watches, {} KiB to begin with", figures.watches, figures.bytes.div_ceil(1024));
+        checks.push(Check::new("cluster", State::Ok, found));
+    }
+    for gap in objects.cluster.iter().flat_map(|c| &c.gaps) {
+        let missing = &gap.missing;
+        let check = Check::new("cluster", State::Missing, missing.what.clone());
+        checks.push(check.but(format!("everything but {}", missing.affects), missing.fix.clone()));
+        exit = exit.or(Exit::Incomplete);
+    }
     for skipped in &source.skipped {
         let check = Check::new("mesh", State::Warn, skipped.to_string());
         checks.push(check.but("everything that does not depend on it", "mend the object"));
@@ -207,5 +220,5 @@ fn mesh(common: &Common, checks: &mut Vec<Check>) -> anyhow::Result<Exit> {
         let found = format!("{} on node {node}: {meshed} with a sidecar, {gateways} gateways", here.len());
         checks.push(Check::new("pods", State::Ok, found));
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }

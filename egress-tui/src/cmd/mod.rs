@@ -5,6 +5,7 @@ pub mod desk;
 pub mod doctor;
 pub mod explain;
 pub mod gate;
+mod objects;
 pub mod observe;
 pub mod paper;
 pub mod record;
@@ -22,7 +23,6 @@ use egress_core::verdict::Reason;
 
 use crate::cli::{Cli, Common, Explain, Screen, Tapes, Verb, When};
 use crate::exit::Exit;
-use crate::source::files;
 use crate::tui;
 use crate::tui::look::ColorChoice;
 
@@ -52,7 +52,15 @@ pub async fn run(mut cli: Cli) -> anyhow::Result<Exit> {
 /// `--filter`, which may name saved ones.
 fn filter(cli: &Cli) -> Result<Option<Filter>, FilterError> {
     let saved = |name: &str| cli.saved.iter().find(|(n, _)| n == name).map(|(_, text)| text.clone());
-    cli.screen.filter.as_deref().map(|text| Filter::parse_with(text, &saved)).transpose()
+    let namespace = cli.common.namespace.as_deref().filter(|_| !cli.common.all_namespaces);
+    // A name may hold nothing that the filter's language would read as more than a name.
+    let namespace = namespace.map(|name| format!("ns:\"{}\"", name.replace(['"', '\\'], "")));
+    let text = match (namespace, cli.screen.filter.as_deref()) {
+        (Some(namespace), Some(filter)) => Some(format!("{namespace} ({filter})")),
+        (Some(namespace), None) => Some(namespace),
+        (None, filter) => filter.map(str::to_owned),
+    };
+    text.map(|text| Filter::parse_with(&text, &saved)).transpose()
 }
 
 /// What the dashboard is told about its screen.
@@ -77,17 +85,18 @@ async fn explain_verb(common: &Common, tapes: &Tapes, options: &Explain) -> anyh
     if let Some(flow) = &options.flow {
         return why::flow(common, tapes, options, flow).await;
     }
-    let (mesh, source) = match files::load(&common.mesh, &mesh_options(common)?) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            complain(&error.to_string());
+    let objects = match objects::load(common).await? {
+        Ok(objects) => objects,
+        Err(why) => {
+            complain(&why);
             return Ok(Exit::Cluster);
         }
     };
-    for skipped in &source.skipped {
-        complain(skipped);
-    }
-    let Some(calls) = &options.calls else { return why::call(&mesh, options) };
+    objects.complain();
+    let (mesh, incomplete) = (objects.mesh.clone(), objects.exit());
+    let Some(calls) = &options.calls else {
+        return Ok(why::call(&mesh, common, options)?.or(incomplete));
+    };
     let answered = if calls.as_os_str() == "-" {
         explain::run(&mesh, io::stdin().lock(), &mut out)
     } else {
@@ -100,7 +109,7 @@ async fn explain_verb(common: &Common, tapes: &Tapes, options: &Explain) -> anyh
         }
     };
     match answered {
-        Ok(explain::Answered::All) => finish(out.flush(), Exit::Done),
+        Ok(explain::Answered::All) => finish(out.flush(), incomplete),
         Ok(explain::Answered::Incomplete) => finish(out.flush(), Exit::Incomplete),
         Err(error) => match error.downcast::<io::Error>() {
             Ok(error) => finish(Err(error), Exit::Done),

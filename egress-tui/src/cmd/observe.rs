@@ -22,7 +22,7 @@ use crate::out::tape::{Rotation, Tape, Written};
 use crate::source::cgroup::CgroupTree;
 use crate::source::replay::{self, Replay};
 use crate::source::sockets::{self, Access};
-use crate::source::{bpf, clock, files};
+use crate::source::{bpf, clock, files, kube};
 use crate::{engine, out};
 
 /// Sources and engine, running.
@@ -39,7 +39,12 @@ pub struct Observation {
 /// Where observations come from.
 enum Source {
     /// The kernel of this machine; `None` where it cannot be observed.
-    Live { clock: clock::Running, capture: Option<bpf::Running>, older: Option<sockets::Running> },
+    Live {
+        clock: clock::Running,
+        capture: Option<bpf::Running>,
+        older: Option<sockets::Running>,
+        cluster: Option<kube::Running>,
+    },
     /// Recordings.
     Replay(JoinHandle<()>),
 }
@@ -71,11 +76,11 @@ async fn live(common: &Common, tapes: &Tapes, wanted: Wanted) -> anyhow::Result<
     let node = node_name(common);
     let tape = tapes.record.as_deref().map(|path| tape(path, tapes, common, &node)).transpose()?;
     let (send, receive) = mpsc::channel(engine::CHANNEL);
-    let mut ledger = Ledger::new(Options { node, each: wanted.each, ..Options::default() });
+    let mut ledger = Ledger::new(Options { node: node.clone(), each: wanted.each, ..Options::default() });
     let (publish, mut worlds) = watch::channel(Arc::new(ledger.world()));
     let engine = tokio::spawn(engine::run(ledger, receive, publish, tape));
     let clock = clock::start(send.clone());
-    let mut exit = load(common, &send).await?;
+    let (mut exit, mut cluster) = load(common, &send, kube::Pods::OfNode(node.clone())).await?;
     let options = bpf::Options {
         cgroup_root: common.cgroup_root.clone(),
         ring_bytes: common.ring_bytes,
@@ -110,16 +115,42 @@ async fn live(common: &Common, tapes: &Tapes, wanted: Wanted) -> anyhow::Result<
         }
     };
     drop(send);
+    let mut with_mesh = false;
+    // A screen shows at once what there is; a document begins when the objects are there.
+    if let Some(cluster) = cluster.as_mut().filter(|_| !wanted.screen) {
+        match first_answer(cluster).await {
+            Ok(()) => with_mesh = true,
+            Err(why) => {
+                super::complain(&why);
+                exit = exit.or(Exit::Cluster);
+            }
+        }
+    }
     // The engine has taken over all of the above once it published a world that holds it.
-    let known = |w: &Arc<World>| !w.coverage.capture.hooks.is_empty();
+    let known =
+        |w: &Arc<World>| !w.coverage.capture.hooks.is_empty() && (!with_mesh || w.coverage.mesh_generation > 0);
     worlds.wait_for(known).await.context("the engine ended")?;
     if let Some(ready) = &ready {
         if let Some(older) = &mut older {
             older.first().await;
         }
-        ready.write(&worlds.borrow_and_update().clone())?;
+        match cluster.as_ref().filter(|_| wanted.screen) {
+            None => ready.write(&worlds.borrow_and_update().clone())?,
+            Some(_) => ready.write_later(worlds.clone()),
+        }
     }
-    Ok(Observation { worlds, exit, engine, source: Source::Live { clock, capture, older }, ready })
+    Ok(Observation { worlds, exit, engine, source: Source::Live { clock, capture, older, cluster }, ready })
+}
+
+/// How long a headless verb waits for a cluster that does not answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The objects are on their way, or why they are not.
+pub(super) async fn first_answer(cluster: &mut kube::Running) -> Result<(), String> {
+    match tokio::time::timeout(PATIENCE, cluster.loaded()).await {
+        Ok(answer) => answer,
+        Err(_) => Err(cluster.why_not_loaded()),
+    }
 }
 
 /// Plays recordings.
@@ -131,38 +162,68 @@ pub async fn play(replay: Replay, common: &Common, tapes: &Tapes, wanted: Wanted
     let mut ledger = Ledger::new(options);
     let (publish, worlds) = watch::channel(Arc::new(ledger.world()));
     let engine = tokio::spawn(engine::run(ledger, receive, publish, None::<Tape>));
-    let exit = load(common, &send).await?;
+    // Objects of today's cluster judge a recording only where somebody asks for it.
+    let named = cluster(common).is_named();
+    let (mut exit, mut cluster) = if named || !common.mesh.is_empty() {
+        load(common, &send, kube::Pods::All).await?
+    } else {
+        (Exit::Done, None)
+    };
+    if let Some(Err(why)) = match &mut cluster {
+        Some(cluster) => Some(first_answer(cluster).await),
+        None => None,
+    } {
+        super::complain(&why);
+        exit = exit.or(Exit::Cluster);
+    }
     let asked = common.istio_version.is_some() || !common.istiod_env.is_empty();
     let options = replay::Options {
         speed: tapes.speed.unwrap_or(if wanted.screen { Speed::Times(1.0) } else { Speed::Max }),
         seek: tapes.seek.unwrap_or_default(),
         until: wanted.duration,
         stay: wanted.screen,
-        without_mesh: !common.mesh.is_empty(),
+        without_mesh: named || !common.mesh.is_empty(),
         mesh: if asked { Some(super::mesh_options(common)?) } else { None },
     };
-    let source = tokio::spawn(replay.run(options, send));
+    let source = tokio::spawn(async move {
+        let playing = replay.run(options, send);
+        // The cluster is watched as long as the recording plays.
+        playing.await;
+        if let Some(cluster) = cluster {
+            cluster.stop().await;
+        }
+    });
     if let Some(ready) = &ready {
         ready.write(&worlds.borrow().clone())?;
     }
     Ok(Observation { worlds, exit, engine, source: Source::Replay(source), ready })
 }
 
-/// Objects from files.
-async fn load(common: &Common, send: &mpsc::Sender<Vec<Input>>) -> anyhow::Result<Exit> {
+/// The cluster that the command line means.
+pub(super) fn cluster(common: &Common) -> kube::Cluster {
+    kube::Cluster { kubeconfig: common.kubeconfig.clone(), context: common.context.clone() }
+}
+
+/// Objects from files, else from a cluster, if there is one.
+async fn load(
+    common: &Common,
+    send: &mpsc::Sender<Vec<Input>>,
+    pods: kube::Pods,
+) -> anyhow::Result<(Exit, Option<kube::Running>)> {
     let options = super::mesh_options(common)?;
     let paths = common.mesh.clone();
+    let cluster = cluster(common);
     if paths.is_empty() {
-        return Ok(Exit::Done);
+        return Ok((Exit::Done, cluster.is_known().then(|| watch_cluster(cluster, pods, options, send.clone()))));
     }
     match tokio::task::spawn_blocking(move || files::load(&paths, &options)).await? {
         Ok((mesh, source)) => {
             send.send(vec![Input::Mesh { at: clock::now().0, source, mesh }]).await?;
-            Ok(Exit::Done)
+            Ok((Exit::Done, None))
         }
         Err(error) => {
             super::complain(&error.to_string());
-            Ok(Exit::Cluster)
+            Ok((Exit::Cluster, None))
         }
     }
 }
@@ -175,6 +236,21 @@ impl engine::Tee for Tape {
     fn settle(&mut self) -> Option<Input> {
         self.write()
     }
+}
+
+/// Nodes whose DaemonSet begins everywhere at the same moment spread over this time.
+const SPREAD: Duration = Duration::from_secs(3);
+
+/// Watches a cluster.
+pub(super) fn watch_cluster(
+    cluster: kube::Cluster,
+    pods: kube::Pods,
+    mesh: egress_core::mesh::MeshOptions,
+    send: mpsc::Sender<Vec<Input>>,
+) -> kube::Running {
+    let spread = if cluster.is_in_pod() && matches!(pods, kube::Pods::OfNode(_)) { SPREAD } else { Duration::ZERO };
+    let pace = kube::Pace { spread, ..kube::Pace::default() };
+    kube::start(kube::Options { cluster, pods, mesh, pace }, send)
 }
 
 fn tape(path: &Path, tapes: &Tapes, common: &Common, node: &ArcStr) -> anyhow::Result<Tape> {
@@ -236,12 +312,15 @@ impl Observation {
     /// Detaches, delivers what is on its way, and returns the last world.
     pub async fn stop(self) -> anyhow::Result<Ended> {
         match self.source {
-            Source::Live { clock, capture, older } => {
+            Source::Live { clock, capture, older, cluster } => {
                 if let Some(capture) = capture {
                     capture.stop().await;
                 }
                 if let Some(older) = older {
                     older.stop().await;
+                }
+                if let Some(cluster) = cluster {
+                    cluster.stop().await;
                 }
                 clock.stop().await;
             }
@@ -280,17 +359,35 @@ impl ReadyFile {
         }
     }
 
-    fn write(&self, world: &World) -> anyhow::Result<()> {
-        let mut name = self.0.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let fresh = self.0.with_file_name(name);
-        let write = || {
-            let mut file = fs::File::create(&fresh)?;
-            file.write_all(out::ready(world).to_string().as_bytes())?;
-            fs::rename(&fresh, &self.0)
-        };
-        write().with_context(|| format!("cannot write the ready file {}", self.0.display()))
+    /// When the objects of the cluster are there, or it is clear that they will not be.
+    fn write_later(&self, mut worlds: watch::Receiver<Arc<World>>) {
+        let path = self.0.clone();
+        tokio::spawn(async move {
+            let there = |w: &Arc<World>| {
+                w.coverage.mesh_generation > 0 || w.coverage.cluster.as_ref().is_some_and(|c| !c.gaps.is_empty())
+            };
+            let world = worlds.wait_for(there).await.ok().map(|w| w.clone());
+            if let Some(Err(error)) = world.map(|world| write_ready(&path, &world)) {
+                super::complain(&format!("{error:#}"));
+            }
+        });
     }
+
+    fn write(&self, world: &World) -> anyhow::Result<()> {
+        write_ready(&self.0, world)
+    }
+}
+
+fn write_ready(path: &Path, world: &World) -> anyhow::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let fresh = path.with_file_name(name);
+    let write = || {
+        let mut file = fs::File::create(&fresh)?;
+        file.write_all(out::ready(world).to_string().as_bytes())?;
+        fs::rename(&fresh, path)
+    };
+    write().with_context(|| format!("cannot write the ready file {}", path.display()))
 }
 
 impl Drop for ReadyFile {

@@ -21,8 +21,8 @@ use crate::out::snapshot::{Document, Items};
 const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// A connection that is thought of.
-pub(super) fn call(mesh: &Mesh, options: &Explain) -> anyhow::Result<Exit> {
-    let line = match line(mesh, options) {
+pub(super) fn call(mesh: &Mesh, common: &Common, options: &Explain) -> anyhow::Result<Exit> {
+    let line = match line(mesh, common, options) {
         Ok(line) => line,
         Err(error) => {
             complain(&error);
@@ -76,7 +76,9 @@ fn print(value: &Value, form: Lines, out: &mut impl io::Write) -> io::Result<()>
 }
 
 /// What was left out is filled in as most clients would do it.
-fn line(mesh: &Mesh, options: &Explain) -> Result<Line, String> {
+fn line(mesh: &Mesh, common: &Common, options: &Explain) -> Result<Line, String> {
+    let from = options.from.clone().unwrap_or_default();
+    let namespace = common.namespace.as_deref().unwrap_or("default");
     let to = options.to.clone().unwrap_or_default();
     let (address, host) = if let Ok(address) = to.parse::<SocketAddr>() {
         (address, None)
@@ -92,7 +94,7 @@ fn line(mesh: &Mesh, options: &Explain) -> Result<Line, String> {
         _ => "opaque".to_owned(),
     });
     Ok(Line {
-        from: options.from.clone().unwrap_or_default(),
+        from: if from.contains('/') { from } else { format!("{namespace}/{from}") },
         to: address.to_string(),
         protocol: Some(options.protocol.clone()),
         sni: options.sni.clone().or_else(|| host.clone().filter(|_| payload == "tls")),

@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod cgroup;
 pub mod clock;
 pub mod files;
+pub mod kube;
 pub mod process;
 pub mod replay;
 pub mod sockets;

@@ -27,7 +27,24 @@ impl Ledger {
                 "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
             );
         }
-        if self.coverage.mesh_generation == 0 || self.coverage.mesh.objects == 0 {
+        let cluster = self.coverage.cluster.as_ref();
+        if let Some((since, why)) = cluster.and_then(|c| c.stale.as_ref()) {
+            say(
+                format!("the cluster has not answered since {}: {why}", since.rfc3339()),
+                "verdicts use the objects of that moment",
+                "nothing: it is asked again every few seconds; see whether the API server runs",
+            );
+        }
+        let unusable = cluster.is_some_and(|c| c.gaps.iter().any(|g| g.kind == "all"));
+        if unusable {
+            // What is wrong with the cluster stands below.
+        } else if cluster.is_some() && self.coverage.mesh_generation == 0 {
+            say(
+                "no mesh objects are known: the cluster has not answered yet".to_owned(),
+                "flows are shown, verdicts are not: every flow is unknown",
+                "wait; or name manifests or dumps with --mesh PATH",
+            );
+        } else if self.coverage.mesh_generation == 0 || self.coverage.mesh.objects == 0 {
             say(
                 "no mesh objects are known".to_owned(),
                 "flows are shown, verdicts are not: every flow is unknown",
@@ -51,6 +68,7 @@ impl Ledger {
                 "add the Pods of this node to --mesh (kubectl get pods -A -o yaml)",
             );
         }
+        out.extend(self.coverage.cluster.iter().flat_map(|c| &c.gaps).map(|g| g.missing.clone()));
         out
     }
 }

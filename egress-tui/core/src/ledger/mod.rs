@@ -31,7 +31,7 @@ use crate::input::{Counters, Failure, Input, Opener, SocketEvent, Transport, Wir
 use crate::mesh::{Memo, Mesh};
 use crate::sniff;
 use crate::verdict::Class;
-use crate::world::{Capture, Coverage, HISTORY_SECONDS, Incomplete, MeshSource, World};
+use crate::world::{Capture, ClusterState, Coverage, HISTORY_SECONDS, Incomplete, MeshSource, World};
 
 use flows::{Flows, State};
 use join::Upstreams;
@@ -195,6 +195,7 @@ impl Ledger {
             }
             Input::Node { number, name } => self.node(number, name),
             Input::Mesh { source, mesh, .. } => self.replace_mesh(source, mesh),
+            Input::Cluster(state) => self.cluster(state),
             Input::Tick { now, wall } => self.tick(now, wall),
         }
     }
@@ -216,6 +217,22 @@ impl Ledger {
     fn capture(&mut self, capture: Capture) {
         self.coverage.capture = capture;
         self.changed = true;
+    }
+
+    fn cluster(&mut self, state: ClusterState) {
+        if let Some((since, _)) = &state.stale {
+            self.coverage.mesh_at = *since;
+        }
+        if !state.name.is_empty() {
+            self.options.cluster = Some(state.name.clone());
+        }
+        self.coverage.cluster = Some(state);
+        self.changed = true;
+    }
+
+    /// Changes of objects are heard of.
+    fn is_fresh(&self) -> bool {
+        self.coverage.cluster.as_ref().is_some_and(|c| c.stale.is_none()) && self.coverage.mesh_generation > 0
     }
 
     fn replace_mesh(&mut self, source: MeshSource, mesh: Arc<Mesh>) {
@@ -439,6 +456,9 @@ impl Ledger {
         self.wall = wall;
         self.started.get_or_insert(wall);
         if self.coverage.mesh_at == WallTime::default() && self.coverage.mesh_generation > 0 {
+            self.coverage.mesh_at = wall;
+        }
+        if self.is_fresh() {
             self.coverage.mesh_at = wall;
         }
         while let Some(Reverse((at, what, key))) = self.due.peek().copied() {

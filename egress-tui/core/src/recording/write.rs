@@ -92,6 +92,7 @@ impl Recorder {
                 self.notes.push(note.clone());
                 self.push(&Entry::Incomplete(note.clone()));
             }
+            Input::Cluster(_) => {}
             // A recording is of one node: others are joined when it is played.
             Input::Node { .. } => {}
             Input::Tick { now, wall } => {

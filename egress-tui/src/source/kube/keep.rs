@@ -1,0 +1,495 @@
+//! What the watches told so far: which objects there are, what changed since the mesh was last made, and what is missing.
+//! No I/O and no clock: whatever it is told, it says the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use arcstr::ArcStr;
+use egress_core::id::WallTime;
+use egress_core::world::{ClusterState, Gap, Incomplete};
+use serde_json::Value;
+
+use super::access::{self, Access};
+use super::kinds::{KINDS, Kind, Part};
+use super::plan::{MESH_CONFIG, Pods, Wishes};
+use super::trouble::Trouble;
+use super::watch::{Key, News, Target};
+
+/// Numbers the watches; one that was ended never comes back.
+pub type WatchId = u64;
+
+/// A watch that is shorter closed than this is only being opened again.
+const HICCUP: i64 = 3_000_000_000;
+
+/// An object that is new, changed or gone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Edit {
+    /// Its kind.
+    pub kind: &'static Kind,
+    /// Its name.
+    pub key: Key,
+    /// What is kept of it; `None` where it is gone.
+    pub value: Option<Value>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    target: Target,
+    /// Its objects.
+    keys: BTreeSet<Key>,
+    /// All objects arrived once.
+    listed: bool,
+    /// When it was last open, or when it began.
+    open_until: WallTime,
+    closed: Option<Trouble>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// What the value hashes to.
+    print: u64,
+    /// Watches that have it.
+    by: Vec<WatchId>,
+    wishes: Wishes,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Keeper {
+    pods: Pods,
+    watches: BTreeMap<WatchId, Watched>,
+    objects: BTreeMap<(usize, Key), Held>,
+    edits: BTreeMap<(usize, Key), Option<Value>>,
+    served: Vec<(&'static Kind, String)>,
+    access: Vec<(&'static Kind, Access)>,
+    /// ConfigMaps that may not be read.
+    denied_names: BTreeSet<String>,
+    /// The server itself did not answer since then.
+    silent: Option<(WallTime, String)>,
+    definitions_changed: bool,
+    wishes_changed: bool,
+}
+
+fn index(kind: &Kind) -> usize {
+    KINDS.iter().position(|k| k == kind).unwrap_or(KINDS.len())
+}
+
+fn print(value: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Keeper {
+    /// Nothing is known yet.
+    pub fn new(pods: Pods) -> Self {
+        Self {
+            pods,
+            watches: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            edits: BTreeMap::new(),
+            served: Vec::new(),
+            access: Vec::new(),
+            denied_names: BTreeSet::new(),
+            silent: None,
+            definitions_changed: false,
+            wishes_changed: false,
+        }
+    }
+
+    /// What the server has.
+    pub fn serves(&mut self, served: Vec<(&'static Kind, String)>) {
+        self.served = served;
+    }
+
+    /// What may be read.
+    pub fn may_read(&mut self, access: Vec<(&'static Kind, Access)>) {
+        self.access = access;
+    }
+
+    /// This ConfigMap may, or may not, be read.
+    pub fn may_read_name(&mut self, name: &str, may: bool) {
+        if may {
+            self.denied_names.remove(name);
+        } else {
+            self.denied_names.insert(name.to_owned());
+        }
+    }
+
+    /// The server does not answer, or does again.
+    pub fn answers(&mut self, at: WallTime, why: Option<String>) {
+        match why {
+            None => self.silent = None,
+            Some(why) => {
+                let since = self.silent.take().map_or(at, |(since, _)| since);
+                self.silent = Some((since, why));
+            }
+        }
+    }
+
+    /// A watch began.
+    pub fn began(&mut self, id: WatchId, target: Target, at: WallTime) {
+        let watched = Watched { target, keys: BTreeSet::new(), listed: false, open_until: at, closed: None };
+        self.watches.insert(id, watched);
+    }
+
+    /// A watch was ended by us; `forget`: its objects are gone with it.
+    pub fn ended(&mut self, id: WatchId, forget: bool) {
+        let Some(watched) = self.watches.remove(&id) else { return };
+        let kind = index(watched.target.kind);
+        for key in watched.keys {
+            if forget {
+                self.release(kind, key, id);
+            }
+        }
+    }
+
+    /// A watch said something.
+    pub fn hear(&mut self, id: WatchId, news: News, at: WallTime) {
+        let Some(watched) = self.watches.get_mut(&id) else { return };
+        let kind = index(watched.target.kind);
+        let names = watched.target.kind.part == Part::Names;
+        match news {
+            News::Open => {
+                watched.closed = None;
+                watched.open_until = at;
+            }
+            News::Closed(trouble) => {
+                if watched.closed.is_none() {
+                    watched.open_until = at;
+                }
+                watched.closed = Some(trouble);
+            }
+            News::Put(item) => {
+                watched.keys.insert(item.key.clone());
+                self.definitions_changed |= self.put(kind, item.key, item.value, id) && names;
+            }
+            News::Gone(key) => {
+                watched.keys.remove(&key);
+                self.definitions_changed |= names;
+                self.release(kind, key, id);
+            }
+            News::All(items) => {
+                watched.listed = true;
+                let now: BTreeSet<Key> = items.iter().map(|i| i.key.clone()).collect();
+                let before = std::mem::replace(&mut watched.keys, now.clone());
+                self.definitions_changed |= names && before != now;
+                for key in before.difference(&now) {
+                    self.release(kind, key.clone(), id);
+                }
+                for item in items {
+                    self.definitions_changed |= self.put(kind, item.key, item.value, id) && names;
+                }
+            }
+        }
+    }
+
+    /// Whether it changed anything.
+    fn put(&mut self, kind: usize, key: Key, value: Value, id: WatchId) -> bool {
+        let print = print(&value);
+        let held = self.objects.entry((kind, key.clone())).or_default();
+        let same = !held.by.is_empty() && held.print == print;
+        if !held.by.contains(&id) {
+            held.by.push(id);
+        }
+        if same {
+            return false;
+        }
+        held.print = print;
+        let wishes = KINDS.get(kind).map(|k| Wishes::of(k, &value)).unwrap_or_default();
+        self.wishes_changed |= held.wishes != wishes;
+        held.wishes = wishes;
+        self.edits.insert((kind, key), Some(value));
+        true
+    }
+
+    fn release(&mut self, kind: usize, key: Key, id: WatchId) {
+        let Some(held) = self.objects.get_mut(&(kind, key.clone())) else { return };
+        held.by.retain(|by| *by != id);
+        if held.by.is_empty() {
+            self.wishes_changed |= !held.wishes.is_empty();
+            self.objects.remove(&(kind, key.clone()));
+            self.edits.insert((kind, key), None);
+        }
+    }
+
+    /// What changed since this was last asked.
+    pub fn take_edits(&mut self) -> Vec<Edit> {
+        let edits = std::mem::take(&mut self.edits);
+        let edit = |((kind, key), value): ((usize, Key), Option<Value>)| {
+            Some(Edit { kind: KINDS.get(kind)?, key, value })
+        };
+        edits.into_iter().filter_map(edit).collect()
+    }
+
+    /// Something changed since edits were taken.
+    pub fn has_edits(&self) -> bool {
+        !self.edits.is_empty()
+    }
+
+    /// Definitions of kinds changed since this was last asked.
+    pub fn take_definitions_changed(&mut self) -> bool {
+        std::mem::take(&mut self.definitions_changed)
+    }
+
+    /// Definitions are there of kinds that the server does not serve, or not yet.
+    pub fn awaits_kinds(&self) -> bool {
+        let definitions = KINDS.iter().position(|k| k.part == Part::Names).unwrap_or_default();
+        KINDS.iter().filter(|k| k.is_custom()).any(|kind| {
+            let defined = self.objects.contains_key(&(definitions, (String::new(), kind.resource())));
+            defined != self.served.iter().any(|(served, _)| *served == kind)
+        })
+    }
+
+    /// What objects ask for may have changed since this was last asked.
+    pub fn take_wishes_changed(&mut self) -> bool {
+        std::mem::take(&mut self.wishes_changed)
+    }
+
+    /// What all objects ask for.
+    pub fn wishes(&self) -> Wishes {
+        let mut all = Wishes::default();
+        for held in self.objects.values().filter(|h| !h.wishes.is_empty()) {
+            all.selectors.extend(held.wishes.selectors.iter().cloned());
+            all.revisions.extend(held.wishes.revisions.iter().cloned());
+        }
+        all
+    }
+
+    /// Every watch gave its objects, or said why not.
+    pub fn is_settled(&self) -> bool {
+        !self.watches.is_empty() && self.watches.values().all(|w| w.listed || w.closed.is_some())
+    }
+
+    /// Some objects of each kind that is watched arrived.
+    pub fn is_listed(&self) -> bool {
+        self.watches.values().any(|w| w.listed)
+    }
+
+    /// A kind that the server was said to have is not there.
+    pub fn misses_kinds(&self) -> bool {
+        self.watches.values().any(|w| w.closed == Some(Trouble::NotServed))
+    }
+
+    /// A watch is denied although it seemed to be granted.
+    pub fn is_denied(&self) -> bool {
+        self.watches.values().any(|w| w.closed == Some(Trouble::Denied))
+    }
+
+    /// What is known about the cluster.
+    pub fn state(&self, name: &ArcStr, now: WallTime) -> ClusterState {
+        ClusterState { name: name.clone(), stale: self.stale(now), gaps: self.gaps(now) }
+    }
+
+    /// Since when objects may have changed without notice.
+    fn stale(&self, now: WallTime) -> Option<(WallTime, ArcStr)> {
+        let mut since = self.silent.as_ref().map(|(at, why)| (*at, why.clone()));
+        for watched in self.watches.values() {
+            let Some(trouble @ (Trouble::NotAccepted(_) | Trouble::NotUnderstood(_) | Trouble::Unreachable(_))) =
+                &watched.closed
+            else {
+                continue;
+            };
+            if since.as_ref().is_none_or(|(at, _)| watched.open_until < *at) {
+                since = Some((watched.open_until, trouble.to_string()));
+            }
+        }
+        since.filter(|(at, _)| now.0.saturating_sub(at.0) > HICCUP).map(|(at, why)| (at, why.into()))
+    }
+
+    fn gaps(&self, now: WallTime) -> Vec<Gap> {
+        let mut out = Vec::new();
+        for (kind, access) in &self.access {
+            if let Access::Denied(verbs) = access {
+                out.push(denied(kind, &verbs.join(" and "), self.has(kind), &[]));
+            }
+        }
+        for name in &self.denied_names {
+            if let Some(kind) = KINDS.iter().find(|k| k.part == Part::MeshConfig) {
+                out.push(denied(kind, &format!("read ConfigMap {name}"), false, &[name]));
+            }
+        }
+        for watched in self.watches.values().filter(|w| w.closed == Some(Trouble::Denied)) {
+            let kind = watched.target.kind;
+            if !out.iter().any(|gap| gap.kind == kind.kind) {
+                out.push(denied(kind, "list and watch", self.has(kind), &[]));
+            }
+        }
+        for watched in self.watches.values().filter(|w| !w.listed && w.closed != Some(Trouble::Denied)) {
+            if now.0.saturating_sub(watched.open_until.0) > HICCUP {
+                let kind = watched.target.kind;
+                out.push(Gap {
+                    kind: kind.kind.into(),
+                    missing: Incomplete {
+                        what: format!("{} have not arrived", kind.resource()),
+                        affects: kind.affects.to_owned(),
+                        fix: "wait, or see whether the API server is overloaded".to_owned(),
+                    },
+                });
+            }
+        }
+        let istio = |kind: &&Kind| kind.group == "networking.istio.io";
+        if !self.served.is_empty() && !self.served.iter().any(|(kind, _)| istio(kind)) {
+            out.push(Gap {
+                kind: "ServiceEntry".into(),
+                missing: Incomplete {
+                    what: "the cluster has none of Istio's kinds".to_owned(),
+                    affects: "nothing can be registered, and no rule leads to a gateway".to_owned(),
+                    fix: "see whether --context names the right cluster".to_owned(),
+                },
+            });
+        }
+        out.extend(self.node_gap());
+        out
+    }
+
+    /// Objects by kind.
+    pub fn count(&self) -> BTreeMap<&'static str, usize> {
+        let mut out = BTreeMap::new();
+        for (kind, _) in self.objects.keys() {
+            if let Some(kind) = KINDS.get(*kind) {
+                *out.entry(kind.kind).or_default() += 1;
+            }
+        }
+        out
+    }
+
+    fn has(&self, kind: &Kind) -> bool {
+        let kind = index(kind);
+        self.objects.range((kind, Key::default())..).next().is_some_and(|((k, _), _)| *k == kind)
+    }
+
+    /// The node's name is nobody's.
+    fn node_gap(&self) -> Option<Gap> {
+        let Pods::OfNode(name) = &self.pods else { return None };
+        let nodes = self.watches.values().find(|w| w.target.kind.kind == "Node" && w.listed)?;
+        let known = nodes.keys.iter().any(|(_, node)| node == name.as_str());
+        (!known).then(|| Gap {
+            kind: "Pod".into(),
+            missing: Incomplete {
+                what: format!("the cluster has no Node {name}"),
+                affects: "pods of this machine are not known: their flows are unknown".to_owned(),
+                fix: "name the Node with --node (in a DaemonSet: EGRESS_TUI_NODE from spec.nodeName)".to_owned(),
+            },
+        })
+    }
+}
+
+fn denied(kind: &'static Kind, verbs: &str, has: bool, names: &[&str]) -> Gap {
+    let after = if has { "; the objects that were known before are used" } else { "" };
+    Gap {
+        kind: kind.kind.into(),
+        missing: Incomplete {
+            what: format!("no right to {verbs} {}{after}", kind.resource()),
+            affects: kind.affects.to_owned(),
+            fix: format!("add to the ClusterRole: {}", access::rule(kind, names)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::watch::Item;
+    use super::*;
+    use serde_json::json;
+
+    fn kind(name: &str) -> &'static Kind {
+        KINDS.iter().find(|k| k.kind == name).expect("in the table")
+    }
+
+    fn target(name: &str) -> Target {
+        Target { kind: kind(name), version: "v1".to_owned(), fields: None, labels: None }
+    }
+
+    fn item(name: &str, spec: i32) -> Item {
+        Item { key: ("n".to_owned(), name.to_owned()), value: json!({"spec": spec}) }
+    }
+
+    const NOW: WallTime = WallTime(0);
+
+    fn later(seconds: i64) -> WallTime {
+        WallTime(seconds * 1_000_000_000)
+    }
+
+    fn keeper() -> Keeper {
+        let mut keeper = Keeper::new(Pods::All);
+        keeper.began(1, target("ServiceEntry"), NOW);
+        keeper
+    }
+
+    fn names(edits: &[Edit]) -> Vec<(&str, bool)> {
+        edits.iter().map(|e| (e.key.1.as_str(), e.value.is_some())).collect()
+    }
+
+    #[test]
+    fn a_list_replaces_what_was_known_and_only_differences_are_edits() {
+        let mut keeper = keeper();
+        keeper.hear(1, News::All(vec![item("a", 1), item("b", 1)]), NOW);
+        assert_eq!(names(&keeper.take_edits()), [("a", true), ("b", true)]);
+        keeper.hear(1, News::All(vec![item("b", 1), item("c", 1)]), NOW);
+        assert_eq!(names(&keeper.take_edits()), [("a", false), ("c", true)]);
+        keeper.hear(1, News::Put(item("c", 1)), NOW);
+        assert!(!keeper.has_edits());
+        keeper.hear(1, News::Put(item("c", 2)), NOW);
+        keeper.hear(1, News::Gone(item("c", 2).key), NOW);
+        assert_eq!(names(&keeper.take_edits()), [("c", false)]);
+    }
+
+    #[test]
+    fn an_object_that_two_watches_have_is_gone_when_both_lost_it() {
+        let mut keeper = keeper();
+        keeper.began(2, target("ServiceEntry"), NOW);
+        keeper.hear(1, News::All(vec![item("a", 1)]), NOW);
+        keeper.hear(2, News::All(vec![item("a", 1)]), NOW);
+        assert_eq!(names(&keeper.take_edits()), [("a", true)]);
+        keeper.hear(1, News::Gone(item("a", 1).key), NOW);
+        assert!(!keeper.has_edits());
+        keeper.ended(2, true);
+        assert_eq!(names(&keeper.take_edits()), [("a", false)]);
+    }
+
+    #[test]
+    fn a_watch_that_stays_closed_makes_the_mesh_stale_since_it_was_last_open() {
+        let mut keeper = keeper();
+        keeper.hear(1, News::All(Vec::new()), NOW);
+        keeper.hear(1, News::Open, later(1));
+        keeper.hear(1, News::Closed(Trouble::Unreachable("refused".to_owned())), later(60));
+        assert_eq!(keeper.state(&"c".into(), later(61)).stale, None);
+        keeper.hear(1, News::Closed(Trouble::Unreachable("refused".to_owned())), later(64));
+        assert_eq!(keeper.state(&"c".into(), later(65)).stale, Some((later(60), "refused".into())));
+        keeper.hear(1, News::Open, later(70));
+        assert_eq!(keeper.state(&"c".into(), later(90)).stale, None);
+    }
+
+    #[test]
+    fn what_is_denied_is_named_with_the_rule_that_would_grant_it() {
+        let mut keeper = keeper();
+        keeper.may_read(vec![(kind("VirtualService"), Access::Denied(vec!["watch"])), (kind("Pod"), Access::Granted)]);
+        let gaps = keeper.state(&"c".into(), NOW).gaps;
+        assert_eq!(gaps.len(), 1, "{gaps:?}");
+        assert_eq!(gaps[0].kind, "VirtualService");
+        assert!(gaps[0].missing.fix.contains(r#"resources: ["virtualservices"], verbs: [get, list, watch]"#));
+        keeper.may_read(Vec::new());
+        assert!(keeper.state(&"c".into(), NOW).gaps.is_empty());
+    }
+
+    #[test]
+    fn a_right_that_goes_under_a_watch_is_a_gap_and_its_objects_stay() {
+        let mut keeper = keeper();
+        keeper.hear(1, News::All(vec![item("a", 1)]), NOW);
+        keeper.hear(1, News::Closed(Trouble::Denied), later(5));
+        let gaps = keeper.state(&"c".into(), later(6)).gaps;
+        assert!(gaps[0].missing.what.contains("known before are used"), "{gaps:?}");
+        assert_eq!(names(&keeper.take_edits()), [("a", true)]);
+    }
+
+    #[test]
+    fn a_machine_that_is_no_node_is_told() {
+        let mut keeper = Keeper::new(Pods::OfNode("w1".into()));
+        keeper.began(1, target("Node"), NOW);
+        keeper.hear(1, News::All(vec![item("w2", 1)]), NOW);
+        assert!(keeper.state(&"c".into(), NOW).gaps[0].missing.what.contains("no Node w1"));
+        keeper.hear(1, News::Put(item("w1", 1)), NOW);
+        assert!(keeper.state(&"c".into(), NOW).gaps.is_empty());
+    }
+}

@@ -1,0 +1,431 @@
+//! One watch: all objects first, then what changes, for ever.
+//!
+//! The list comes as a stream of events where the server can do that (Kubernetes 1.32 and later, by default 1.34), else in pages; what arrives is
+//! trimmed before anything keeps it. A list takes effect as a whole, so a watch that begins anew never shows half of the objects.
+//! Whatever fails is told and tried again, soon at first and at most [`Pace::longest`] later.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::AsyncBufReadExt as _;
+use kube::core::Request;
+use kube::core::params::{ListParams, WatchParams};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::connect::Connection;
+use super::kinds::{Kind, Part};
+use super::trim::trim;
+use super::trouble::Trouble;
+
+/// Objects of one page: what kubectl asks for.
+const PAGE: u32 = 500;
+
+/// Bytes of one event. Objects have 1.5 MiB at most where etcd keeps its defaults.
+const LONGEST_LINE: usize = 64 << 20;
+
+/// How long things take.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// First pause after a failure; each one after it is twice as long,
+    pub first: Duration,
+    /// but never longer than this.
+    pub longest: Duration,
+    /// How long the server keeps a watch open, at most; each watch asks for three quarters of it and a random part of the rest.
+    pub watch: Duration,
+    /// How often rights, identity and version of the cluster are looked at.
+    pub look: Duration,
+    /// How long a change may wait for others before all of them take effect.
+    pub gather: Duration,
+    /// How long a first answer may take before the objects that are there are used without it.
+    pub patience: Duration,
+    /// Nothing is asked before a random part of this has passed: many nodes begin at once.
+    pub spread: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(250),
+            longest: Duration::from_secs(5),
+            watch: Duration::from_secs(300),
+            look: Duration::from_secs(30),
+            gather: Duration::from_millis(40),
+            patience: Duration::from_secs(10),
+            spread: Duration::ZERO,
+        }
+    }
+}
+
+/// What one watch asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The kind.
+    pub kind: &'static Kind,
+    /// The version that is served and understood.
+    pub version: String,
+    /// Field selector.
+    pub fields: Option<String>,
+    /// Label selector.
+    pub labels: Option<String>,
+}
+
+impl Target {
+    fn api_version(&self) -> String {
+        if self.kind.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.kind.group, self.version)
+        }
+    }
+
+    /// The only object that is wanted.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.fields.as_deref()?.strip_prefix("metadata.name=")
+    }
+
+    fn path(&self) -> String {
+        if self.kind.group.is_empty() {
+            format!("/api/{}/{}", self.version, self.kind.plural)
+        } else {
+            format!("/apis/{}/{}/{}", self.kind.group, self.version, self.kind.plural)
+        }
+    }
+}
+
+/// Namespace and name; the namespace is empty for objects of the whole cluster.
+pub type Key = (String, String);
+
+/// An object, trimmed.
+#[derive(Debug)]
+pub struct Item {
+    /// Its name.
+    pub key: Key,
+    /// What is kept of it.
+    pub value: Value,
+}
+
+/// What a watch has to say.
+#[derive(Debug)]
+pub enum News {
+    /// These are all objects.
+    All(Vec<Item>),
+    /// An object is new or changed.
+    Put(Item),
+    /// An object is gone.
+    Gone(Key),
+    /// The watch is open.
+    Open,
+    /// The watch is not open.
+    Closed(Trouble),
+}
+
+/// What all watches share.
+pub struct Server {
+    pub(super) connection: Connection,
+    pub(super) pace: Pace,
+    /// The server streams lists; false once it refused.
+    streams: AtomicBool,
+    /// Bytes received.
+    pub(super) bytes: AtomicU64,
+    /// The newest version of anything that was seen, where versions are numbers.
+    pub(super) newest: AtomicU64,
+    chance: AtomicU64,
+}
+
+impl Server {
+    pub(super) fn new(connection: Connection, pace: Pace) -> Self {
+        use std::hash::{BuildHasher as _, Hasher as _};
+        // Seeded by the system for each process: nodes that begin at the same moment spread.
+        let seed = std::collections::hash_map::RandomState::new().build_hasher().finish();
+        Self {
+            connection,
+            pace,
+            streams: AtomicBool::new(true),
+            bytes: AtomicU64::new(0),
+            newest: AtomicU64::new(0),
+            chance: AtomicU64::new(seed),
+        }
+    }
+
+    /// A part of it, from nothing to all, at random (splitmix64).
+    pub(super) fn part_of(&self, time: Duration) -> Duration {
+        let mut z = self.chance.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        time.mul_f64((z ^ (z >> 31)) as f64 / u64::MAX as f64)
+    }
+
+    fn saw(&self, version: &str) {
+        if let Ok(version) = version.parse() {
+            self.newest.fetch_max(version, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Pauses between failures.
+pub(super) struct Pause {
+    next: Duration,
+}
+
+impl Pause {
+    pub(super) fn new(pace: &Pace) -> Self {
+        Self { next: pace.first }
+    }
+
+    /// Half of the pause, and a random part of the other half.
+    pub(super) async fn wait(&mut self, server: &Server) {
+        let now = self.next;
+        self.next = (self.next * 2).min(server.pace.longest);
+        sleep(now / 2 + server.part_of(now / 2)).await;
+    }
+
+    pub(super) fn over(&mut self, pace: &Pace) {
+        self.next = pace.first;
+    }
+}
+
+/// A line of a watch.
+#[derive(Deserialize)]
+struct Line {
+    #[serde(rename = "type")]
+    what: String,
+    object: Value,
+}
+
+/// Watches until nobody listens. `era` counts up when the cluster is another one: everything begins anew then.
+pub(super) async fn follow(
+    target: Target,
+    server: Arc<Server>,
+    out: mpsc::Sender<News>,
+    mut era: watch::Receiver<u64>,
+) {
+    let mut follower = Follower { api_version: target.api_version(), target, server, out, from: None };
+    let mut pause = Pause::new(&follower.server.pace);
+    loop {
+        era.mark_unchanged();
+        let told = tokio::select! {
+            told = follower.round(&mut pause) => told,
+            changed = era.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                follower.from = None;
+                continue;
+            }
+        };
+        let trouble = match told {
+            Ok(()) => continue,
+            Err(End::NobodyListens) => return,
+            Err(End::Trouble(trouble)) => trouble,
+        };
+        match &trouble {
+            Trouble::Gone => follower.from = None,
+            Trouble::NotAccepted(_) => follower.server.connection.renew().await,
+            // The kind may have gone and come back between: its history is another one.
+            Trouble::NotServed => follower.from = None,
+            _ => {}
+        }
+        if follower.tell(News::Closed(trouble)).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = pause.wait(&follower.server) => {}
+            changed = era.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                follower.from = None;
+            }
+        }
+    }
+}
+
+enum End {
+    NobodyListens,
+    Trouble(Trouble),
+}
+
+impl<T: Into<Trouble>> From<T> for End {
+    fn from(trouble: T) -> Self {
+        Self::Trouble(trouble.into())
+    }
+}
+
+struct Follower {
+    target: Target,
+    api_version: String,
+    server: Arc<Server>,
+    out: mpsc::Sender<News>,
+    /// The version up to which everything is known.
+    from: Option<String>,
+}
+
+impl Follower {
+    /// One watch, from its list if there is none yet, until the server ends it.
+    async fn round(&mut self, pause: &mut Pause) -> Result<(), End> {
+        if self.from.is_none() {
+            if self.server.streams.load(Ordering::Relaxed) {
+                match self.events(true, pause).await {
+                    Err(End::Trouble(Trouble::NotUnderstood(_))) => self.server.streams.store(false, Ordering::Relaxed),
+                    told => return told,
+                }
+            }
+            self.pages().await?;
+        }
+        self.events(false, pause).await
+    }
+
+    fn named(&self) -> bool {
+        self.target.kind.part == Part::Names
+    }
+
+    /// All objects, in pages.
+    async fn pages(&mut self) -> Result<(), End> {
+        let mut items = Vec::new();
+        let mut params = ListParams { limit: Some(PAGE), ..ListParams::default() };
+        params.field_selector.clone_from(&self.target.fields);
+        params.label_selector.clone_from(&self.target.labels);
+        let version = loop {
+            let request = Request::new(self.target.path());
+            let request = if self.named() { request.list_metadata(&params) } else { request.list(&params) };
+            let request = request.map_err(|e| Trouble::NotUnderstood(e.to_string()))?;
+            let text = match self.server.connection.client().request_text(request).await.map_err(Trouble::from) {
+                // The pages that are left were forgotten: all of it in one.
+                Err(Trouble::Gone) if params.continue_token.is_some() => {
+                    items.clear();
+                    (params.continue_token, params.limit) = (None, None);
+                    continue;
+                }
+                answer => answer?,
+            };
+            self.server.bytes.fetch_add(text.len() as u64, Ordering::Relaxed);
+            let mut page: Value = serde_json::from_str(&text).map_err(|e| Trouble::Unreachable(e.to_string()))?;
+            if let Some(Value::Array(list)) = page.get_mut("items").map(Value::take) {
+                items.extend(list.into_iter().filter_map(|object| self.item(object)));
+            }
+            let meta = |name: &str| page.pointer(name).and_then(Value::as_str).filter(|t| !t.is_empty());
+            match meta("/metadata/continue") {
+                Some(token) => params.continue_token = Some(token.to_owned()),
+                None => break meta("/metadata/resourceVersion").unwrap_or_default().to_owned(),
+            }
+        };
+        self.server.saw(&version);
+        self.from = Some(version);
+        self.tell(News::All(items)).await
+    }
+
+    /// Events of one watch; with `initial`, all objects come first.
+    async fn events(&mut self, initial: bool, pause: &mut Pause) -> Result<(), End> {
+        let long = self.server.pace.watch;
+        let long = long.mul_f64(0.75) + self.server.part_of(long.mul_f64(0.25));
+        let mut params = WatchParams::default().timeout((long.as_secs() as u32).max(1));
+        params.field_selector.clone_from(&self.target.fields);
+        params.label_selector.clone_from(&self.target.labels);
+        if initial {
+            params = params.initial_events();
+        }
+        let from = if initial { String::new() } else { self.from.clone().unwrap_or_default() };
+        let request = Request::new(self.target.path());
+        let request =
+            if self.named() { request.watch_metadata(&params, &from) } else { request.watch(&params, &from) };
+        let request = request.map_err(|e| Trouble::NotUnderstood(e.to_string()))?;
+        let stream = self.server.connection.client().request_stream(request).await.map_err(Trouble::from)?;
+        let mut stream = pin!(stream);
+        // The events before the bookmark that ends them.
+        let mut first = initial.then(Vec::new);
+        if !initial {
+            pause.over(&self.server.pace);
+            self.tell(News::Open).await?;
+        }
+        let end = Instant::now() + long + Duration::from_secs(30);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = timeout(end.saturating_duration_since(Instant::now()), next_line(&mut stream, &mut line));
+            let read = read.await.map_err(|_| Trouble::Unreachable("the server does not end the watch".to_owned()))??;
+            if read == 0 {
+                // The server ended it, or the connection broke: the next watch tells which.
+                return if first.is_some() { Err(Trouble::Unreachable("the list was cut short".into()).into()) } else { Ok(()) };
+            }
+            self.server.bytes.fetch_add(read as u64, Ordering::Relaxed);
+            let Ok(Line { what, object }) = serde_json::from_slice(&line) else {
+                // A line that was cut off by the end of the connection.
+                return Err(Trouble::Unreachable("an event was cut short".to_owned()).into());
+            };
+            let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned);
+            let over = object
+                .pointer("/metadata/annotations/k8s.io~1initial-events-end")
+                .and_then(Value::as_str)
+                .is_some_and(|end| end == "true");
+            let news = match what.as_str() {
+                "ADDED" | "MODIFIED" => self.item(object).map(News::Put),
+                "DELETED" => key(&object).map(News::Gone),
+                "ERROR" => {
+                    let code = object.get("code").and_then(Value::as_u64).unwrap_or_default();
+                    let message = object.get("message").and_then(Value::as_str).unwrap_or_default();
+                    let code = u16::try_from(code).unwrap_or_default();
+                    return Err(Trouble::of_status(code, message).into());
+                }
+                _ => None,
+            };
+            match (&mut first, news) {
+                (Some(first), Some(News::Put(item))) => first.push(item),
+                (Some(first), Some(News::Gone(gone))) => first.retain(|item| item.key != gone),
+                (_, Some(news)) => self.tell(news).await?,
+                (_, None) => {}
+            }
+            if over && let Some(all) = first.take() {
+                pause.over(&self.server.pace);
+                self.tell(News::All(all)).await?;
+                self.tell(News::Open).await?;
+            }
+            if let (None, Some(version)) = (&first, version) {
+                self.server.saw(&version);
+                self.from = Some(version);
+            }
+        }
+    }
+
+    fn item(&self, object: Value) -> Option<Item> {
+        let key = key(&object)?;
+        Some(Item { key, value: trim(object, &self.api_version, self.target.kind.kind) })
+    }
+
+    async fn tell(&self, news: News) -> Result<(), End> {
+        self.out.send(news).await.map_err(|_| End::NobodyListens)
+    }
+}
+
+fn key(object: &Value) -> Option<Key> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let name = text("/metadata/name");
+    (!name.is_empty()).then(|| (text("/metadata/namespace"), name))
+}
+
+/// Reads up to the end of a line; 0 bytes is the end of all.
+async fn next_line(
+    stream: &mut (impl futures_util::AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+) -> Result<usize, Trouble> {
+    loop {
+        let piece = stream.fill_buf().await?;
+        if piece.is_empty() {
+            return Ok(line.len());
+        }
+        let end = piece.iter().position(|b| *b == b'\n');
+        let take = end.map_or(piece.len(), |at| at + 1);
+        line.extend_from_slice(&piece[..take]);
+        stream.consume_unpin(take);
+        if end.is_some() {
+            return Ok(line.len());
+        }
+        if line.len() > LONGEST_LINE {
+            return Err(Trouble::Unreachable(format!("an event has more than {LONGEST_LINE} bytes")));
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! A real API server on this machine (`tests/apiserver`), what a test does to it as its administrator, and what the program's
+//! source of objects sees of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use egress_core::id::ObjectRef;
+use egress_core::input::Input;
+use egress_core::mesh::{Mesh, MeshOptions};
+use egress_core::world::ClusterState;
+use egress_tui::source::kube::{Cluster, Options, Pace, Pods, Running, start};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{GroupVersionKind, Request};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::program::repository;
+
+/// What may take long on a busy machine, and ends a test that waits for what never comes.
+pub const LONG: Duration = Duration::from_secs(90);
+
+/// The server's program: told by the gate, else built (and kept) by `cargo xtask apiserver`.
+fn program() -> PathBuf {
+    if let Some(told) = std::env::var_os("EGRESS_APISERVER") {
+        return told.into();
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let said = Command::new(cargo)
+        .args(["xtask", "apiserver"])
+        .current_dir(repository())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo xtask apiserver");
+    assert!(said.status.success(), "cargo xtask apiserver: {}", said.status);
+    PathBuf::from(String::from_utf8_lossy(&said.stdout).trim())
+}
+
+/// The tests need no right but that of building a large program; without root, a developer's machine, they are skipped.
+pub fn wanted() -> bool {
+    std::env::var_os("EGRESS_REQUIRE_LIVE").is_some() || std::env::var_os("EGRESS_APISERVER").is_some() || rustix::process::geteuid().is_root()
+}
+
+struct Process {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+/// A cluster: its folder, and its server while that runs.
+pub struct ApiServer {
+    folder: tempfile::TempDir,
+    flags: Vec<String>,
+    process: Option<Process>,
+}
+
+impl ApiServer {
+    /// A new cluster, whose server runs with these flags of kube-apiserver.
+    pub async fn start(flags: &[&str]) -> Self {
+        // Sockets' paths are short: no folder of the test programs.
+        let folder = tempfile::Builder::new().prefix("eg-").tempdir_in("/tmp").expect("a folder");
+        let flags = flags.iter().map(|f| (*f).to_owned()).collect();
+        let mut server = Self { folder, flags, process: None };
+        server.run().await;
+        server
+    }
+
+    /// A new cluster with the definitions of all kinds.
+    pub async fn with_kinds(flags: &[&str]) -> Self {
+        let server = Self::start(flags).await;
+        server.install(|_| true).await;
+        server
+    }
+
+    /// Starts the server on what the folder holds.
+    pub async fn run(&mut self) {
+        assert!(self.process.is_none(), "it runs");
+        let log = fs::File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log");
+        let mut child = tokio::process::Command::new(program())
+            .arg("-dir")
+            .arg(self.folder.path())
+            .arg("--")
+            .args(&self.flags)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the API server starts");
+        let input = child.stdin.take().expect("piped");
+        let output = BufReader::new(child.stdout.take().expect("piped")).lines();
+        self.process = Some(Process { child, input, output });
+        assert_eq!(self.line().await["event"], "ready");
+    }
+
+    async fn line(&mut self) -> Value {
+        let process = self.process.as_mut().expect("it runs");
+        let line = timeout(LONG, process.output.next_line()).await.expect("in time").expect("readable");
+        let Some(line) = line else {
+            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            let last: Vec<&str> = log.lines().rev().take(20).collect();
+            panic!("the API server ended: {last:#?}");
+        };
+        serde_json::from_str(&line).expect("JSON")
+    }
+
+    /// `compact` or `revision`; the revision that is answered.
+    pub async fn tell(&mut self, command: &str) -> u64 {
+        let process = self.process.as_mut().expect("it runs");
+        process.input.write_all(format!("{command}\n").as_bytes()).await.expect("it listens");
+        let answer = self.line().await;
+        answer["revision"].as_u64().unwrap_or_else(|| panic!("{answer}"))
+    }
+
+    /// The server and its etcd are gone at once; the data stays.
+    pub async fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.child.kill().await.expect("it ends");
+        }
+    }
+
+    /// Keeps a copy of the data of a server that does not run.
+    pub fn back_up(&self) {
+        assert!(self.process.is_none(), "it runs");
+        copy(&self.folder.path().join("etcd"), &self.folder.path().join("backup"));
+    }
+
+    /// Puts the copy in the place of the data.
+    pub fn restore(&self) {
+        self.wipe();
+        copy(&self.folder.path().join("backup"), &self.folder.path().join("etcd"));
+    }
+
+    /// Takes all data away: the next start is another cluster at the same address.
+    pub fn wipe(&self) {
+        assert!(self.process.is_none(), "it runs");
+        fs::remove_dir_all(self.folder.path().join("etcd")).expect("removable");
+    }
+
+    /// The administrator's configuration.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("admin.kubeconfig")
+    }
+
+    /// A configuration with a bearer token in a file, as pods have it.
+    pub fn kubeconfig_with_token(&self, token: &str) -> PathBuf {
+        let text = fs::read_to_string(self.kubeconfig()).expect("readable");
+        let mut config: Value = serde_json::from_str(&text).expect("JSON");
+        let place = self.folder.path().join("token");
+        fs::write(&place, token).expect("writable");
+        config["users"][0]["user"] = json!({"tokenFile": place});
+        let path = self.folder.path().join("token.kubeconfig");
+        fs::write(&path, config.to_string()).expect("writable");
+        path
+    }
+
+    /// Another token in that file.
+    pub fn rotate(&self, token: &str) {
+        fs::write(self.folder.path().join("token"), token).expect("writable");
+    }
+
+    /// A client that may do everything.
+    pub async fn admin(&self) -> Client {
+        let cluster = Cluster { kubeconfig: Some(self.kubeconfig()), context: None };
+        cluster.connect().await.expect("a client").0
+    }
+
+    /// Creates or changes an object of any kind, with its status where it has one.
+    pub async fn apply(&self, object: &Value) {
+        let client = self.admin().await;
+        apply(&client, object).await.unwrap_or_else(|e| panic!("{}: {e}", object["metadata"]["name"]));
+    }
+
+    /// Creates or changes all of them.
+    pub async fn apply_all<'a>(&self, objects: impl IntoIterator<Item = &'a Value>) {
+        let client = self.admin().await;
+        for object in objects {
+            apply(&client, object).await.unwrap_or_else(|e| panic!("{}: {e}", object["metadata"]["name"]));
+        }
+    }
+
+    /// Takes an object away.
+    pub async fn delete(&self, object: &Value) {
+        let api = api(&self.admin().await, object);
+        api.delete(&text(&object["metadata"]["name"]), &DeleteParams::default()).await.expect("deleted");
+    }
+
+    /// Installs the definitions whose names are chosen, and waits until their kinds are served.
+    pub async fn install(&self, chosen: impl Fn(&str) -> bool) {
+        let all: Vec<Value> = definitions().into_iter().filter(|d| chosen(&text(&d["metadata"]["name"]))).collect();
+        self.apply_all(&all).await;
+        let client = self.admin().await;
+        for definition in &all {
+            let group = text(&definition["spec"]["group"]);
+            let plural = text(&definition["spec"]["names"]["plural"]);
+            let path = format!("/apis/{group}/{}/{plural}", text(&definition["spec"]["versions"][0]["name"]));
+            let served = async {
+                let mut every = tokio::time::interval(Duration::from_millis(50));
+                loop {
+                    every.tick().await;
+                    let request = Request::new(path.as_str()).list(&kube::api::ListParams::default().limit(1));
+                    if client.request::<Value>(request.expect("a request")).await.is_ok() {
+                        return;
+                    }
+                }
+            };
+            timeout(LONG, served).await.unwrap_or_else(|_| panic!("{path} is not served"));
+        }
+    }
+
+    /// A ServiceAccount with these rules for the whole cluster, and a token for it.
+    pub async fn account(&self, name: &str, rules: &Value) -> String {
+        self.apply_all(&[
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": "default"}}),
+            role(name, rules),
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": "default"}]}),
+        ])
+        .await;
+        self.token("default", name, 3600).await
+    }
+
+    /// A token of a ServiceAccount for so many seconds (600 at least, says the server).
+    pub async fn token(&self, namespace: &str, name: &str, seconds: u32) -> String {
+        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": seconds}});
+        let made = Request::new(format!("/api/v1/namespaces/{namespace}/serviceaccounts"))
+            .create_subresource("token", name, &PostParams::default(), request.to_string().into_bytes())
+            .expect("a request");
+        let made: Value = self.admin().await.request(made).await.expect("a token");
+        text(&made["status"]["token"])
+    }
+}
+
+/// A ClusterRole.
+pub fn role(name: &str, rules: &Value) -> Value {
+    json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules})
+}
+
+/// A rule that lets these be read.
+pub fn reads(group: &str, resources: &[&str]) -> Value {
+    json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]})
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Definitions of all kinds.
+pub fn definitions() -> Vec<Value> {
+    let path = repository().join("tests/apiserver/crds.yaml");
+    let text = fs::read_to_string(&path).expect("readable");
+    let read = egress_core::manifest::parse("crds.yaml", &text);
+    assert!(read.problems.is_empty(), "{:?}", read.problems);
+    read.objects.into_iter().map(|o| o.value).collect()
+}
+
+fn plural(kind: &str) -> String {
+    match kind {
+        "ServiceEntry" => "serviceentries".to_owned(),
+        "WorkloadEntry" => "workloadentries".to_owned(),
+        "Ingress" | "GatewayClass" => format!("{}es", kind.to_lowercase()),
+        "NetworkPolicy" | "AuthorizationPolicy" => kind.to_lowercase().replace("policy", "policies"),
+        _ => format!("{}s", kind.to_lowercase()),
+    }
+}
+
+fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
+    let version = text(&object["apiVersion"]);
+    let (group, version) = version.split_once('/').unwrap_or(("", &version));
+    let kind = text(&object["kind"]);
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, &kind), &plural(&kind));
+    match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+/// Creates or changes an object.
+pub async fn apply(client: &Client, object: &Value) -> kube::Result<()> {
+    let api = api(client, object);
+    let name = text(&object["metadata"]["name"]);
+    let params = PatchParams::apply("tests").force();
+    let mut bare = object.clone();
+    let status = bare.as_object_mut().and_then(|o| o.remove("status"));
+    if let Some(metadata) = bare["metadata"].as_object_mut() {
+        // What only a server may write.
+        for own in ["uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"] {
+            metadata.remove(own);
+        }
+    }
+    api.patch(&name, &params, &Patch::Apply(&bare)).await?;
+    if let Some(status) = status {
+        api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&json!({"status": status}))).await?;
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("readable") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+/// The program's source of objects, and what it told.
+pub struct Watching {
+    running: Running,
+    inputs: mpsc::Receiver<Vec<Input>>,
+    /// The latest mesh.
+    pub mesh: Arc<Mesh>,
+    /// How many meshes there were.
+    pub meshes: usize,
+    /// The latest state of the cluster.
+    pub state: ClusterState,
+}
+
+/// Pauses of a test: everything soon.
+pub fn quick() -> Pace {
+    Pace {
+        first: Duration::from_millis(50),
+        longest: Duration::from_secs(1),
+        watch: Duration::from_secs(20),
+        look: Duration::from_millis(500),
+        ..Pace::default()
+    }
+}
+
+impl Watching {
+    /// All pods, with that configuration.
+    pub fn all(kubeconfig: &Path) -> Self {
+        Self::new(kubeconfig, Pods::All, quick())
+    }
+
+    /// With that configuration.
+    pub fn new(kubeconfig: &Path, pods: Pods, pace: Pace) -> Self {
+        let cluster = Cluster { kubeconfig: Some(kubeconfig.to_owned()), context: None };
+        let (send, inputs) = mpsc::channel(64);
+        let options = Options { cluster, pods, mesh: MeshOptions::default(), pace };
+        let running = start(options, send);
+        Self { running, inputs, mesh: Arc::default(), meshes: 0, state: ClusterState::default() }
+    }
+
+    /// Takes in what is told until it is as a test wants it.
+    pub async fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !is(self) {
+                let batch = self.inputs.recv().await.expect("the source goes on");
+                for input in batch {
+                    match input {
+                        Input::Mesh { mesh, .. } => {
+                            self.mesh = mesh;
+                            self.meshes += 1;
+                        }
+                        Input::Cluster(state) => self.state = state,
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+        };
+        if timeout(LONG, wait).await.is_err() {
+            panic!("not seen: {what}; {:?}, {} objects", self.state, self.mesh.object_count());
+        }
+    }
+
+    /// Until the first mesh is there.
+    pub async fn loaded(&mut self) {
+        self.until("the first mesh", |w| w.meshes > 0).await;
+    }
+
+    /// An object is known.
+    pub fn has(&self, kind: &str, namespace: &str, name: &str) -> bool {
+        self.mesh.object_text(&ObjectRef::new(kind, namespace, name)).is_some()
+    }
+
+    /// The text of an object that is known.
+    pub fn text(&self, kind: &str, namespace: &str, name: &str) -> String {
+        self.mesh.object_text(&ObjectRef::new(kind, namespace, name)).map(|(text, ..)| text).unwrap_or_default()
+    }
+
+    /// What cannot be read: the kinds.
+    pub fn gaps(&self) -> Vec<&str> {
+        self.state.gaps.iter().map(|g| g.kind.as_str()).collect()
+    }
+
+    /// How much was read.
+    pub fn figures(&self) -> egress_tui::source::kube::Figures {
+        self.running.figures()
+    }
+
+    /// Ends it.
+    pub async fn stop(self) {
+        drop(self.inputs);
+        self.running.stop().await;
+    }
+}
+
+/// A namespace.
+pub fn namespace(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+}
+
+/// An entry for one host.
+pub fn entry(namespace: &str, name: &str) -> Value {
+    json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": name, "namespace": namespace},
+        "spec": {"hosts": [format!("{name}.example.com")], "location": "MESH_EXTERNAL", "resolution": "DNS",
+            "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}]}})
+}
+
+/// A running pod of a node.
+pub fn pod(namespace: &str, name: &str, node: &str, ip: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
+        "spec": {"nodeName": node, "containers": [{"name": "app", "image": "example/app"}]},
+        "status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}})
+}
