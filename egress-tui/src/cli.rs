@@ -177,6 +177,8 @@ pub enum Verb {
     Man(Man),
     /// Observe and keep everything in a file, to be replayed and judged anew later
     Record(Record),
+    /// Print what runs the program on the nodes of a cluster: an account that only reads, and a DaemonSet
+    Manifests(Manifests),
     /// What Istio's configuration says must happen to each of a list of connections
     Explain(Explain),
 }
@@ -241,6 +243,29 @@ pub struct Config {
     /// Print a commented file to start from
     #[arg(long)]
     pub template: bool,
+}
+
+/// Options of `manifests`.
+#[derive(Debug, Clone, Args)]
+pub struct Manifests {
+    /// On which nodes: gateway (label node-role.kubernetes.io/egress), all, or those with a label KEY=VALUE
+    #[arg(long, value_name = "NODES", default_value = "gateway")]
+    pub nodes: String,
+    /// The image that a build of the Containerfile was pushed as
+    #[arg(long, value_name = "IMAGE", default_value = concat!("egress-tui:", env!("CARGO_PKG_VERSION")))]
+    pub image: String,
+    /// A revision of the control plane, whose ConfigMap istio-REVISION is read too (repeatable)
+    #[arg(long, value_name = "REVISION")]
+    pub revision: Vec<String>,
+    /// Write a Helm chart into this folder instead
+    #[arg(long, value_name = "DIR", conflicts_with = "kustomize")]
+    pub helm: Option<PathBuf>,
+    /// Write a folder for kustomize instead
+    #[arg(long, value_name = "DIR")]
+    pub kustomize: Option<PathBuf>,
+    /// Ask the cluster whether it would take them, as a dry run; needs the rights of whoever installs them
+    #[arg(long, conflicts_with_all = ["helm", "kustomize"])]
+    pub check: bool,
 }
 
 /// Options of `completions`.

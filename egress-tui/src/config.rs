@@ -18,7 +18,9 @@ use toml::{Table, Value};
 const SYSTEM: &str = "/etc/egress-tui/config.toml";
 
 /// Keys that are options of the same name: the option, and what the template says of it.
-const KEYS: [(&str, &str, &str); 10] = [
+const KEYS: [(&str, &str, &str); 12] = [
+    ("kubeconfig", "\"/etc/egress-tui/kubeconfig\"", "Mesh objects from the cluster of this kubeconfig"),
+    ("context", "\"production\"", "Context of the kubeconfig"),
     ("mesh", "[\"/etc/egress-tui/mesh\"]", "Mesh objects from YAML or JSON files or folders"),
     ("node", "\"worker-1\"", "The Node object that this machine is"),
     ("cgroup-root", "\"/sys/fs/cgroup\"", "Where hooks attach"),
@@ -67,7 +69,15 @@ pub fn apply(command: &Command, arguments: Vec<OsString>, given: Option<&Path>) 
             };
             let values = texts(value).with_context(|| format!("{}: {key}", file.display()))?;
             // The first file that says it wins; what was given on the command line or in the environment wins over all.
-            if known.contains(key) || given_otherwise(&matches, &name.replace('-', "_")) {
+            let instead = ["mesh", "kubeconfig", "context"];
+            let other_source = |name: &str| {
+                let ours = if name == "mesh" { &instead[1..] } else { &instead[..1] };
+                instead.contains(&name)
+                    && ours.iter().any(|other| {
+                        known.iter().any(|k| k == other) || given_otherwise(&matches, other)
+                    })
+            };
+            if known.contains(key) || other_source(name) || given_otherwise(&matches, &name.replace('-', "_")) {
                 continue;
             }
             known.push(key.clone());

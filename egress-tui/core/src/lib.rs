@@ -32,3 +32,4 @@ pub mod recording;
 pub mod sniff;
 pub mod verdict;
 pub mod world;
+pub mod yaml;

@@ -133,6 +133,9 @@ pub fn field_line(origin: &Origin, path: &str) -> Option<u32> {
         want.push(item.to_string());
     }
     want.extend(segments(path));
+    if let Some(text) = of_api(origin) {
+        return locate(&text, &want);
+    }
     locate(&origin.text, &want).map(|line| origin.line + line - 1)
 }
 
@@ -143,8 +146,20 @@ pub(crate) fn read_again(origin: &Origin) -> Option<RawObject> {
     Some(RawObject { value, origin: origin.clone() })
 }
 
+/// An object that no file holds, as YAML: an API sends JSON without line breaks.
+fn of_api(origin: &Origin) -> Option<String> {
+    if !origin.file.is_empty() || origin.line > 0 || !origin.text.starts_with('{') {
+        return None;
+    }
+    let value: Value = serde_json::from_str(&origin.text).ok()?;
+    Some(crate::yaml::write(&value))
+}
+
 /// The text of one object: the whole document, or its part of a list, with the line where it begins.
 pub fn object_text(origin: &Origin) -> (String, u32) {
+    if let Some(text) = of_api(origin) {
+        return (text, 1);
+    }
     let Some(item) = origin.item else { return (origin.text.to_string(), origin.line) };
     let first = locate(&origin.text, &["items".to_owned(), item.to_string()]).unwrap_or(1) as usize;
     let next = locate(&origin.text, &["items".to_owned(), (item + 1).to_string()]).map(|l| l as usize);

@@ -5,6 +5,7 @@ pub mod desk;
 pub mod doctor;
 pub mod explain;
 pub mod gate;
+pub mod manifests;
 mod objects;
 pub mod observe;
 pub mod paper;
@@ -45,6 +46,7 @@ pub async fn run(mut cli: Cli) -> anyhow::Result<Exit> {
         Some(Verb::Demo) => demo::run(&cli.common, &cli.tapes, &screen(&cli.screen, filter, cli.saved)).await,
         Some(Verb::Snapshot(options)) => snapshot::run(&cli.common, &cli.tapes, &options, filter.as_ref()).await,
         Some(Verb::Record(options)) => record::run(&cli.common, &cli.tapes, &options).await,
+        Some(Verb::Manifests(options)) => manifests::run(&cli.common, &options).await,
         Some(Verb::Explain(options)) => explain_verb(&cli.common, &cli.tapes, &options).await,
     }
 }
