@@ -98,6 +98,8 @@ pub fn flow(from: &str, to: &str) -> FlowBuilder {
         sent_per_second: 0,
         received_per_second: 0,
         rtt_micros: Some(1_240),
+        rejudged: None,
+        stale: 0,
         retransmits: 0,
         first_seen: ago(840),
         last_seen: ago(1),
@@ -516,6 +518,7 @@ pub fn world(flows: Vec<Arc<Flow>>) -> World {
         each: Vec::new(),
         history: history(),
         replayed: false,
+        changes: Vec::new(),
         mesh: Arc::new(Mesh::default()),
     }
 }

@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use egress_core::id::{Nanos, WallTime};
 use egress_core::input::Input;
 use egress_core::ledger::{Ledger, Options};
-use egress_core::mesh::{Mesh, MeshOptions};
-use egress_core::recording::{Damage, Entry, Played, Player, Reader, Recorder, Start, VERSION};
-use egress_core::world::World;
+use egress_core::manifest::{RawObject, parse};
+use egress_core::mesh::{Change, Mesh, MeshOptions};
+use egress_core::recording::{Damage, Entry, Objects, Played, Player, Reader, Recorder, Start, VERSION};
+use egress_core::world::{ClusterState, MeshSource, World};
 use egress_tests::program;
 use egress_tui::cmd::demo::DWH_STATIC_TCP;
 use egress_tui::out::snapshot::{Document, Items};
@@ -36,10 +39,16 @@ fn start() -> Start {
 
 fn inputs(entries: Vec<Entry>) -> Vec<Input> {
     let mut player = Player::new(&start(), 0, None);
+    let mut mesh: Arc<Mesh> = Arc::default();
     let inputs = entries.into_iter().filter_map(|entry| match player.play(entry) {
         Played::Input(input) => Some(input),
         Played::Mesh(change) => {
-            let mesh = Mesh::compile(change.objects, &MeshOptions::default()).into();
+            mesh = match change.objects {
+                Objects::All(objects) => Mesh::compile(objects, &MeshOptions::default()),
+                Objects::Edits(edits) => mesh.edited(edits),
+            }
+            .into();
+            let mesh = mesh.clone();
             Some(Input::Mesh { at: change.at, source: change.source, mesh })
         }
         Played::Nothing => None,
@@ -315,4 +324,56 @@ fn a_recording_is_judged_anew_by_other_objects() {
     assert!(verdicts(&[]).contains(&"\"via-gateway\"".to_owned()));
     let anew = verdicts(&["--mesh", &text(&edited)]);
     assert!(!anew.is_empty() && !anew.contains(&"\"via-gateway\"".to_owned()), "{anew:?}");
+}
+
+fn tick(seconds: u64) -> Input {
+    let nanos = seconds * 1_000_000_000;
+    Input::Tick { now: Nanos(nanos), wall: WallTime(nanos.cast_signed()) }
+}
+
+fn object(name: &str, host: &str) -> RawObject {
+    let text = format!(
+        r#"{{"apiVersion":"networking.istio.io/v1","kind":"ServiceEntry","metadata":{{"name":"{name}","namespace":"n"}},"spec":{{"hosts":["{host}"]}}}}"#
+    );
+    parse("", &text).objects.remove(0)
+}
+
+#[test]
+fn changes_of_objects_cost_what_changed_and_are_played_as_they_were() {
+    let source = || MeshSource { kind: "cluster".into(), objects: 100, ..MeshSource::default() };
+    let first = Mesh::compile((0..100).map(|n| object(&format!("e{n}"), "a.example")).collect(), &MeshOptions::default());
+    let remove = Change::remove(&object("e2", "")).expect("it has a name");
+    let second = first.edited([Change::Put(object("e1", "b.example")), remove]);
+    let state = ClusterState { name: "c".into(), stale: Some((WallTime(5), "refused".into())), gaps: Vec::new() };
+    let mut recorder = Recorder::new(start());
+    for input in [
+        tick(1),
+        Input::Mesh { at: Nanos(1), source: source(), mesh: first.into() },
+        tick(2),
+        Input::Cluster(state.clone()),
+        Input::Mesh { at: Nanos(2), source: source(), mesh: second.into() },
+        tick(3),
+    ] {
+        recorder.note(&input);
+    }
+    let mut bytes = recorder.take();
+    bytes.extend(recorder.end());
+    let (_, entries, end) = read(&bytes);
+    assert_eq!(end, Ok(()));
+    let edits: Vec<(usize, usize)> = entries
+        .iter()
+        .filter_map(|e| match e {
+            Entry::MeshEdit { gone, put, .. } => Some((gone.len(), put.len())),
+            _ => None,
+        })
+        .collect();
+    // e1 as it was and e2 go, e1 as it is comes.
+    assert_eq!(edits, [(2, 1)]);
+    let world = last_world(inputs(entries));
+    assert_eq!(world.coverage.cluster, Some(state));
+    let told: Vec<String> = world.changes.iter().map(|c| c.told(world.now)).collect();
+    assert_eq!(
+        told,
+        ["changed 1 s ago: ServiceEntry n/e1 .spec.hosts[0]", "removed 1 s ago: ServiceEntry n/e2"]
+    );
 }

@@ -1,5 +1,6 @@
 //! Everything at one instant. The TUI, the reports and `explain` render these values; none of them computes.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -8,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{FlowId, ObjectRef, WallTime};
 use crate::input::Transport;
-use crate::mesh::{Expected, Mesh};
+use crate::mesh::{Difference, Expected, Mesh};
 use crate::name::NameEvidence;
-use crate::verdict::{Class, Judgement, Verdict};
+use crate::verdict::{Class, Judgement, Reason, Verdict};
 
 /// Everything at one instant.
 #[derive(Debug, Clone)]
@@ -37,8 +38,53 @@ pub struct World {
     pub history: Vec<Option<[u64; Class::ALL.len()]>>,
     /// The observations come from a recording.
     pub replayed: bool,
+    /// What changed in the objects, oldest first, at most [`MOST_CHANGES`].
+    pub changes: Vec<Arc<ObjectChange>>,
     /// The objects that the flows were judged by.
     pub mesh: Arc<Mesh>,
+}
+
+/// How many changes of objects a world carries.
+pub const MOST_CHANGES: usize = 256;
+
+/// An object changed while it was watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectChange {
+    /// When it took effect.
+    pub at: WallTime,
+    /// Which object, at which field, and how.
+    pub what: Difference,
+}
+
+impl fmt::Display for ObjectChange {
+    /// `changed 2026-09-01T12:00:00Z: VirtualService n/a .spec.tcp[0]`; see [`ObjectChange::told`] for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.what.how.as_str(), self.at.rfc3339(), self.what.place())
+    }
+}
+
+impl ObjectChange {
+    /// `changed 12 s ago: VirtualService n/a .spec.tcp[0]`.
+    pub fn told(&self, now: WallTime) -> String {
+        let seconds = now.0.saturating_sub(self.at.0).max(0) / 1_000_000_000;
+        let age = match seconds {
+            0..120 => format!("{seconds} s"),
+            120..7_200 => format!("{} min", seconds / 60),
+            _ => format!("{} h", seconds / 3_600),
+        };
+        format!("{} {age} ago: {}", self.what.how.as_str(), self.what.place())
+    }
+}
+
+/// A verdict that became another one because objects changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejudged {
+    /// The verdict before.
+    pub was: Verdict,
+    /// Its reason.
+    pub was_reason: Reason,
+    /// What changed; never empty.
+    pub by: Vec<Arc<ObjectChange>>,
 }
 
 /// How many seconds of history a world carries.
@@ -331,6 +377,10 @@ pub struct Flow {
     pub judgement: Arc<Judgement>,
     /// What the configuration says of a captured connection; `None` where there is nothing to ask (host processes).
     pub expected: Option<Arc<Expected>>,
+    /// The verdict was another one before objects changed.
+    pub rejudged: Option<Arc<Rejudged>>,
+    /// Of the connections, how many were judged by objects that may have been out of date.
+    pub stale: u64,
     /// Connections so far.
     pub connections: u64,
     /// Of these, how many are open.
@@ -358,6 +408,20 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Changes of the objects that its chain names, the latest first; before all those that changed its verdict.
+    pub fn changes<'a>(&'a self, world: &'a World) -> Vec<&'a ObjectChange> {
+        let decided = self.rejudged.iter().flat_map(|r| &r.by).map(|c| &**c);
+        let mut out: Vec<&ObjectChange> = decided.collect();
+        let chain = &self.judgement.chain;
+        let named = |object: &ObjectRef| chain.iter().any(|s| s.object.as_ref() == Some(object));
+        for change in world.changes.iter().rev().map(|c| &**c).filter(|c| named(&c.what.object)) {
+            if !out.contains(&change) {
+                out.push(change);
+            }
+        }
+        out
+    }
+
     /// The verdict.
     pub fn verdict(&self) -> Verdict {
         self.judgement.verdict

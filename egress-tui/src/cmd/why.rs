@@ -47,6 +47,7 @@ pub(super) fn call(mesh: &Mesh, common: &Common, options: &Explain) -> anyhow::R
             title: format!("{} -> {}", printable(&line.from), printable(to)),
             judgement: &judgement,
             expected: Some(&expected),
+            history: &[],
             changes: &changes,
             mesh,
         };
@@ -107,6 +108,12 @@ fn line(mesh: &Mesh, common: &Common, options: &Explain) -> Result<Line, String>
     })
 }
 
+/// What changed in the objects that decide: `was via-gateway; removed 12 s ago: VirtualService n/a`.
+fn history(flow: &egress_core::world::Flow, world: &egress_core::world::World) -> Vec<String> {
+    let was = flow.rejudged.as_ref().map(|r| format!("was {} [{}]", r.was.as_str(), r.was_reason.code()));
+    was.into_iter().chain(flow.changes(world).iter().map(|c| c.told(world.now))).collect()
+}
+
 /// A connection that was seen: in a recording, or from now on.
 pub(super) async fn flow(common: &Common, tapes: &Tapes, options: &Explain, id: &str) -> anyhow::Result<Exit> {
     let id = id.trim_start_matches("0x").to_ascii_lowercase();
@@ -139,6 +146,7 @@ pub(super) async fn flow(common: &Common, tapes: &Tapes, options: &Explain, id: 
             title: format!("{} -> {}:{}", flow.source.label(), flow.destination.label(), flow.destination.port),
             judgement: &flow.judgement,
             expected: flow.expected.as_deref(),
+            history: &history(flow, &world),
             changes: &of_flow(&world.mesh, flow),
             mesh: &world.mesh,
         };

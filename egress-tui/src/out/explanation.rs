@@ -20,6 +20,8 @@ pub struct Explanation<'a> {
     pub judgement: &'a Judgement,
     /// What the configuration says; `None` where there is nothing to ask.
     pub expected: Option<&'a Expected>,
+    /// What changed in the objects that decide, in words.
+    pub history: &'a [String],
     /// What would change it.
     pub changes: &'a [WhatIf],
     /// The objects.
@@ -40,6 +42,9 @@ pub fn text(explained: &Explanation<'_>, out: &mut impl Write) -> io::Result<()>
         judgement.severity.as_str()
     )?;
     writeln!(out, "   why  {} [{}]", judgement.why, judgement.reason().code())?;
+    for line in explained.history {
+        writeln!(out, "   then {line}")?;
+    }
     writeln!(out)?;
     for step in &judgement.chain {
         self::step(step, judgement, explained.mesh, out)?;

@@ -136,6 +136,43 @@ pub struct Mesh {
     pub objects: u32,
     /// Objects and files that could not be used, and why.
     pub skipped: Vec<String>,
+    /// Objects may have changed without notice; null: every change is heard of, or they come from files.
+    pub stale: Option<Stale>,
+}
+
+/// Objects that may have changed without notice.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Stale {
+    /// Since when (RFC 3339).
+    pub since: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Objects changed, and with them a verdict.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Changed {
+    /// When (RFC 3339).
+    pub at: String,
+    /// The verdict before.
+    #[schemars(schema_with = "verdicts")]
+    pub was: &'static str,
+    /// Its reason.
+    #[schemars(schema_with = "reasons")]
+    pub reason: &'static str,
+    /// The objects.
+    pub objects: Vec<ChangedObject>,
+}
+
+/// An object that changed.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ChangedObject {
+    /// `Kind namespace/name`.
+    pub object: String,
+    /// The first field that differs; null where the whole object was added or removed.
+    pub field: Option<String>,
+    /// `added`, `changed` or `removed`.
+    pub how: &'static str,
 }
 
 /// Something that is missing.
@@ -201,6 +238,10 @@ pub struct Flow {
     pub chain: Vec<Because>,
     /// What the configuration says of a captured connection.
     pub expected: Option<Expected>,
+    /// The verdict was another one before objects changed; null: it was not.
+    pub changed: Option<Changed>,
+    /// Of the connections, how many were judged by objects that may have been out of date.
+    pub stale: u64,
     /// Connections.
     pub connections: u64,
     /// Of these, open ones.
@@ -514,6 +555,11 @@ impl From<&World> for Coverage {
                 age_seconds: age as f64 / 1e9,
                 objects: coverage.mesh.objects,
                 skipped: coverage.mesh.skipped.iter().map(ToString::to_string).collect(),
+                stale: coverage
+                    .cluster
+                    .as_ref()
+                    .and_then(|c| c.stale.as_ref())
+                    .map(|(since, why)| Stale { since: since.rfc3339(), why: why.to_string() }),
             },
         }
     }
@@ -544,6 +590,8 @@ impl From<&world::Flow> for Flow {
             why: judgement.why.clone(),
             chain: judgement.chain.iter().map(Because::from).collect(),
             expected: flow.expected.as_deref().map(Expected::from),
+            changed: flow.rejudged.as_deref().and_then(changed),
+            stale: flow.stale,
             connections: flow.connections,
             open: flow.open,
             failures: flow.failures,
@@ -556,6 +604,21 @@ impl From<&world::Flow> for Flow {
             community_id: flow.community_id.as_ref().map(ToString::to_string),
         }
     }
+}
+
+fn changed(rejudged: &world::Rejudged) -> Option<Changed> {
+    let field = |c: &world::ObjectChange| (!c.what.field.is_empty()).then(|| c.what.field.to_string());
+    let object = |c: &world::ObjectChange| ChangedObject {
+        object: c.what.object.to_string(),
+        field: field(c),
+        how: c.what.how.as_str(),
+    };
+    Some(Changed {
+        at: rejudged.by.first()?.at.rfc3339(),
+        was: rejudged.was.as_str(),
+        reason: rejudged.was_reason.code(),
+        objects: rejudged.by.iter().map(|c| object(c)).collect(),
+    })
 }
 
 impl From<&world::Source> for Source {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use egress_core::id::{MOST_NODES, Nanos, WallTime};
 use egress_core::input::Input;
 use egress_core::mesh::{Mesh, MeshOptions};
-use egress_core::recording::{Damage, Entry, Played, Player, Reader, Start};
+use egress_core::recording::{Damage, Entry, Objects, Played, Player, Reader, Start};
 use egress_core::world::Incomplete;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -75,6 +75,8 @@ struct Track {
     reader: Reader,
     waiting: VecDeque<Entry>,
     player: Player,
+    /// The objects in effect.
+    mesh: Option<Arc<Mesh>>,
     wall: WallTime,
     damage: Option<Damage>,
     over: bool,
@@ -138,6 +140,7 @@ impl Replay {
             }
             tracks.push(Track {
                 player: Player::new(&file.start, node, origin.filter(|_| nth > 0)),
+                mesh: None,
                 path: file.path,
                 bytes: file.bytes,
                 reader: file.reader,
@@ -176,10 +179,16 @@ impl Replay {
             match self.tracks[track].player.play(entry) {
                 Played::Mesh(change) if !options.without_mesh => {
                     let start = self.tracks[track].reader.start();
-                    let wanted = options.mesh.clone().unwrap_or_else(|| start.map(recorded).unwrap_or_default());
-                    let mesh = Arc::new(Mesh::compile(change.objects, &wanted));
+                    let wanted = || options.mesh.clone().unwrap_or_else(|| start.map(recorded).unwrap_or_default());
+                    let mesh = Arc::new(match (change.objects, &self.tracks[track].mesh) {
+                        (Objects::All(objects), _) => Mesh::compile(objects, &wanted()),
+                        (Objects::Edits(edits), Some(mesh)) => mesh.edited(edits),
+                        (Objects::Edits(edits), None) => Mesh::compile(Vec::new(), &wanted()).edited(edits),
+                    });
+                    self.tracks[track].mesh = Some(mesh.clone());
                     batch.push(Input::Mesh { at: change.at, source: change.source, mesh });
                 }
+                Played::Input(Input::Cluster(_)) if options.without_mesh => {}
                 Played::Mesh(_) | Played::Nothing => {}
                 Played::Input(input) => {
                     let tick = match &input {

@@ -232,6 +232,9 @@ impl Ledger {
             // A contradiction that rests on a guess is no contradiction.
             judgement.reasons.push(Reason::EvidenceMissing);
         }
+        if let Some(socket) = self.sockets.get(&key) {
+            self.qualify(socket, &mut judgement);
+        }
         let then = expected.then.as_ref().map(|t| Arc::new((**t).clone()));
         Some(Judged {
             leg: if captured { Leg::AppCaptured } else { Leg::AppUncaptured },
@@ -372,7 +375,8 @@ impl Ledger {
             return;
         }
         let node = self.node_of(&socket.opener);
-        let row = self.row(socket, path, judged);
+        let rejudged = socket.booked.as_ref().and_then(|old| self.rejudged(old, &judged.judgement));
+        let row = Flow { rejudged, ..self.row(socket, path, judged) };
         let cookie = key.cookie.0 ^ key.peer.map_or(0, |p| u64::from(p.port()));
         let Some(state) = self.state_of(key) else { return };
         if let Some(old) = self.take_booked(key) {
@@ -416,6 +420,8 @@ impl Ledger {
             path,
             judgement: Arc::new(judged.judgement),
             expected: judged.expected.filter(|e| e.outcome != Outcome::NotCaptured),
+            rejudged: None,
+            stale: u64::from(self.is_stale()),
             connections: 0,
             open: 0,
             failures: 0,

@@ -73,6 +73,8 @@ pub(super) struct Booked {
     counters: Counters,
     open: bool,
     failed: bool,
+    /// Judged by objects that may have been out of date.
+    pub(super) stale: bool,
 }
 
 /// The state of a connection that is booked.
@@ -122,7 +124,7 @@ impl Flows {
                 return None;
             }
             let id = key.id(node);
-            self.rows.push(Some(Arc::new(Flow { id, ..row })));
+            self.rows.push(Some(Arc::new(Flow { id, stale: 0, ..row.clone() })));
             self.pace.push(Pace::default());
             self.index.insert(key.clone(), self.rows.len() - 1);
             self.rows.len() - 1
@@ -132,9 +134,13 @@ impl Flows {
             flow.connections += 1;
             flow.open += u64::from(state.open);
             flow.failures += u64::from(state.failed);
+            flow.stale += row.stale;
+            if row.rejudged.is_some() {
+                flow.rejudged = row.rejudged;
+            }
         }
-        let mut booked =
-            Booked { key, row: at, each, counters: Counters::default(), open: state.open, failed: state.failed };
+        let (open, failed, stale) = (state.open, state.failed, row.stale > 0);
+        let mut booked = Booked { key, row: at, each, counters: Counters::default(), open, failed, stale };
         self.update(&mut booked, state);
         Some(booked)
     }
@@ -196,6 +202,22 @@ impl Flows {
         booked.failed = state.failed;
     }
 
+    /// The row of a booked connection.
+    pub(super) fn row(&self, booked: &Booked) -> Option<&Arc<Flow>> {
+        self.rows[booked.row].as_ref()
+    }
+
+    /// The objects that a connection was judged by turned out to be those of the moment.
+    pub(super) fn confirm(&mut self, booked: &mut Booked) {
+        if !std::mem::take(&mut booked.stale) {
+            return;
+        }
+        for flow in [self.rows[booked.row].as_mut(), booked.each.and_then(|i| self.each[i].as_mut())].into_iter().flatten() {
+            let flow = Arc::make_mut(flow);
+            flow.stale = flow.stale.saturating_sub(1);
+        }
+    }
+
     /// Takes back what a connection added, because it belongs to another flow after all.
     pub(super) fn remove(&mut self, booked: &Booked) {
         if let Some(i) = booked.each {
@@ -206,6 +228,7 @@ impl Flows {
         flow.connections = flow.connections.saturating_sub(1);
         flow.open = flow.open.saturating_sub(u64::from(booked.open));
         flow.failures = flow.failures.saturating_sub(u64::from(booked.failed));
+        flow.stale = flow.stale.saturating_sub(u64::from(booked.stale));
         flow.bytes_sent = flow.bytes_sent.saturating_sub(booked.counters.sent);
         flow.bytes_received = flow.bytes_received.saturating_sub(booked.counters.received);
         flow.retransmits = flow.retransmits.saturating_sub(u64::from(booked.counters.retransmits));

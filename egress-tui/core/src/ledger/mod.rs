@@ -15,6 +15,7 @@ mod flows;
 mod gaps;
 mod join;
 mod names;
+mod objects;
 mod socket;
 
 use std::cmp::Reverse;
@@ -31,7 +32,7 @@ use crate::input::{Counters, Failure, Input, Opener, SocketEvent, Transport, Wir
 use crate::mesh::{Memo, Mesh};
 use crate::sniff;
 use crate::verdict::Class;
-use crate::world::{Capture, ClusterState, Coverage, HISTORY_SECONDS, Incomplete, MeshSource, World};
+use crate::world::{Capture, Coverage, HISTORY_SECONDS, Incomplete, ObjectChange, World};
 
 use flows::{Flows, State};
 use join::Upstreams;
@@ -97,6 +98,10 @@ pub struct Ledger {
     notes: Vec<Incomplete>,
     expected: Memo,
     lost: BTreeMap<ArcStr, u64>,
+    /// What changed in the objects, oldest first.
+    changes: VecDeque<Arc<ObjectChange>>,
+    /// What the change that takes effect now consists of.
+    latest: Vec<Arc<ObjectChange>>,
     history: VecDeque<Option<[u64; Class::ALL.len()]>>,
     now: Nanos,
     wall: WallTime,
@@ -157,6 +162,8 @@ impl Ledger {
             notes: Vec::new(),
             expected: Memo::default(),
             lost: BTreeMap::new(),
+            changes: VecDeque::new(),
+            latest: Vec::new(),
             history: VecDeque::new(),
             now: Nanos::default(),
             wall: WallTime::default(),
@@ -217,42 +224,6 @@ impl Ledger {
     fn capture(&mut self, capture: Capture) {
         self.coverage.capture = capture;
         self.changed = true;
-    }
-
-    fn cluster(&mut self, state: ClusterState) {
-        if let Some((since, _)) = &state.stale {
-            self.coverage.mesh_at = *since;
-        }
-        if !state.name.is_empty() {
-            self.options.cluster = Some(state.name.clone());
-        }
-        self.coverage.cluster = Some(state);
-        self.changed = true;
-    }
-
-    /// Changes of objects are heard of.
-    fn is_fresh(&self) -> bool {
-        self.coverage.cluster.as_ref().is_some_and(|c| c.stale.is_none()) && self.coverage.mesh_generation > 0
-    }
-
-    fn replace_mesh(&mut self, source: MeshSource, mesh: Arc<Mesh>) {
-        self.mesh = mesh;
-        self.coverage.mesh = source;
-        self.coverage.mesh_generation += 1;
-        self.coverage.mesh_at = self.wall;
-        self.coverage.nodes_total = (self.mesh.node_count() as u32).max(self.coverage.nodes_observed);
-        self.strangers.clear();
-        self.changed = true;
-        let mut keys: Vec<Key> = self.sockets.keys().copied().collect();
-        keys.sort_unstable();
-        for key in &keys {
-            self.attribute_again(*key);
-        }
-        for key in keys {
-            if self.sockets.get(&key).is_some_and(|s| s.booked.is_some()) {
-                self.settle(key);
-            }
-        }
     }
 
     fn attribute_again(&mut self, key: Key) {
@@ -560,6 +531,7 @@ impl Ledger {
             each: self.flows.each().cloned().collect(),
             history: self.history.iter().copied().collect(),
             replayed: self.options.replayed,
+            changes: self.changes.iter().cloned().collect(),
             mesh: self.mesh.clone(),
         }
     }

@@ -26,8 +26,16 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Takes out what has this object's name; `None` if it has none.
+    pub fn remove(raw: &RawObject) -> Option<Self> {
+        let (object, version) = name_of(&raw.value, &Reading::default())?;
+        (!object.name.name.is_empty()).then(|| Self::Remove { group: group(&version).into(), object })
+    }
+}
+
 /// What makes two objects the same one: kind and name, and the API group.
-type Identity = (ObjectRef, ArcStr);
+pub(crate) type Identity = (ObjectRef, ArcStr);
 
 /// See the module.
 #[derive(Debug, Default, Clone)]
@@ -118,7 +126,7 @@ impl Kept {
         let mut out = Self::default();
         let mut named = Vec::with_capacity(raw.len());
         for raw in raw {
-            if let Some((object, version)) = out.named(&raw, &reading) {
+            if let Some((object, version)) = out.name(&raw, &reading) {
                 named.push((object, version, raw));
             }
         }
@@ -161,7 +169,7 @@ impl Kept {
             match change {
                 Change::Remove { group, object } => out.remove(&(object, group)),
                 Change::Put(raw) => {
-                    if let Some((object, version)) = out.named(&raw, &reading) {
+                    if let Some((object, version)) = out.name(&raw, &reading) {
                         let identity = (object, reading.word(group(&version)));
                         out.remove(&identity);
                         out.add(&identity, &raw, &reading);
@@ -174,7 +182,7 @@ impl Kept {
     }
 
     /// Name and version of an object; what has none is a problem.
-    fn named(&mut self, raw: &RawObject, reading: &Reading) -> Option<(ObjectRef, ArcStr)> {
+    fn name(&mut self, raw: &RawObject, reading: &Reading) -> Option<(ObjectRef, ArcStr)> {
         let (object, field) = match name_of(&raw.value, reading) {
             Some((object, version)) if !object.name.name.is_empty() => return Some((object, version)),
             Some((object, _)) => (Some(object), ".metadata.name"),
@@ -223,6 +231,11 @@ impl Kept {
     /// Where each stands, in the order of names.
     pub(crate) fn origins(&self) -> impl Iterator<Item = &Origin> {
         self.origins.iter().map(|known| &known.1)
+    }
+
+    /// Name and group of each, and where it stands, in the order of names.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&Identity, &Origin)> {
+        self.origins.iter().map(|(identity, origin)| (identity, origin))
     }
 
     /// How many objects there are.

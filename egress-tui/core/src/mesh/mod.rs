@@ -25,6 +25,7 @@ mod chain;
 mod cluster;
 mod decide;
 mod declared;
+mod differ;
 pub mod expected;
 mod gap;
 mod gateway;
@@ -57,6 +58,7 @@ pub mod whatif;
 mod written;
 
 pub use call::{Bytes, Call, CallLeg};
+pub use differ::{Difference, How};
 pub use expected::{Certainty, Entry, Expected, Match, Miss, Next, NextKind, Outcome, Owner, Registration, Uncaptured};
 pub use kept::Change;
 pub use memo::{Asked, Memo};
@@ -187,6 +189,11 @@ impl Mesh {
     /// Where every object stands, in the order of kind, namespace and name. The text of one that no file holds is its JSON.
     pub fn origins(&self) -> impl Iterator<Item = &Origin> {
         self.kept.origins()
+    }
+
+    /// Every object by name and group, with where it stands.
+    pub(crate) fn named_origins(&self) -> impl Iterator<Item = (&kept::Identity, &Origin)> {
+        self.kept.named()
     }
 
     /// How many objects there are, of any kind.

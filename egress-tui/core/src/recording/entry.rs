@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{CgroupId, Nanos, SocketCookie, WallTime};
 use crate::input::{Payload, SocketEvent};
-use crate::world::{Capture, Incomplete, MeshSource};
+use crate::world::{Capture, ClusterState, Incomplete, MeshSource};
 
 /// Where a file comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,4 +94,17 @@ pub enum Entry {
     },
     /// Something that a source could not see.
     Incomplete(Incomplete),
+    /// From here on some texts are the mesh no more, and others are.
+    MeshEdit {
+        /// When.
+        at: Nanos,
+        /// Where they come from.
+        source: MeshSource,
+        /// Keys of those that go.
+        gone: Vec<u64>,
+        /// Keys of those that come.
+        put: Vec<u64>,
+    },
+    /// What was known of the cluster changed.
+    Cluster(ClusterState),
 }

@@ -7,6 +7,7 @@ use super::entry::{Entry, Start};
 use crate::id::{CgroupId, NODE_SHIFT_OF_PID, Nanos, NetnsCookie, SocketCookie, WallTime};
 use crate::input::{Input, SocketEvent};
 use crate::manifest::{self, RawObject};
+use crate::mesh::Change;
 use crate::world::MeshSource;
 
 /// What an entry became.
@@ -27,8 +28,17 @@ pub struct MeshChange {
     pub at: Nanos,
     /// Where they come from.
     pub source: MeshSource,
-    /// All of them.
-    pub objects: Vec<RawObject>,
+    /// Which.
+    pub objects: Objects,
+}
+
+/// Objects that take effect.
+#[derive(Debug)]
+pub enum Objects {
+    /// These are all of them.
+    All(Vec<RawObject>),
+    /// These changed.
+    Edits(Vec<Change>),
 }
 
 /// Plays one file.
@@ -93,14 +103,22 @@ impl Player {
                 return Played::Nothing;
             }
             Entry::Mesh { at, source, texts } => {
-                let mut objects = Vec::new();
-                for text in texts.iter().filter_map(|key| self.texts.get(key)) {
-                    let read = manifest::parse_document(&text.file, text.line, &text.whole);
-                    objects.extend(read.objects);
-                }
+                let objects = Objects::All(self.objects(&texts));
                 return Played::Mesh(MeshChange { at: self.time(at), source, objects });
             }
+            Entry::MeshEdit { at, source, gone, put } => {
+                // What stands in a text that comes as well is put in its own place.
+                let mut edits: Vec<Change> = self.objects(&gone).iter().filter_map(Change::remove).collect();
+                edits.extend(self.objects(&put).into_iter().map(Change::Put));
+                return Played::Mesh(MeshChange { at: self.time(at), source, objects: Objects::Edits(edits) });
+            }
+            Entry::Cluster(state) => Input::Cluster(state),
         })
+    }
+
+    fn objects(&self, texts: &[u64]) -> Vec<RawObject> {
+        let read = |text: &Text| manifest::parse_document(&text.file, text.line, &text.whole).objects;
+        texts.iter().filter_map(|key| self.texts.get(key)).flat_map(read).collect()
     }
 
     /// The first tick tells how this node's clock lies to the first node's.

@@ -11,7 +11,7 @@ use crate::id::Nanos;
 use crate::input::Input;
 use crate::manifest::Origin;
 use crate::mesh::Mesh;
-use crate::world::{Capture, Incomplete, MeshSource};
+use crate::world::{Capture, ClusterState, Incomplete, MeshSource};
 
 /// A frame is closed when its entries have this many bytes, so that little is lost in a crash,
 const FULL: usize = 256 << 10;
@@ -39,6 +39,9 @@ pub struct Recorder {
     capture: Option<Capture>,
     notes: Vec<Incomplete>,
     mesh: Option<(Nanos, MeshSource, std::sync::Arc<Mesh>)>,
+    cluster: Option<ClusterState>,
+    /// Keys of the texts in effect, in this part.
+    texts: FxHashSet<u64>,
 }
 
 impl Recorder {
@@ -56,6 +59,8 @@ impl Recorder {
             capture: None,
             notes: Vec::new(),
             mesh: None,
+            cluster: None,
+            texts: FxHashSet::default(),
         };
         recorder.begin();
         recorder
@@ -92,7 +97,10 @@ impl Recorder {
                 self.notes.push(note.clone());
                 self.push(&Entry::Incomplete(note.clone()));
             }
-            Input::Cluster(_) => {}
+            Input::Cluster(state) => {
+                self.cluster = Some(state.clone());
+                self.push(&Entry::Cluster(state.clone()));
+            }
             // A recording is of one node: others are joined when it is played.
             Input::Node { .. } => {}
             Input::Tick { now, wall } => {
@@ -122,6 +130,7 @@ impl Recorder {
         let last = self.end();
         self.start.part += 1;
         self.written.clear();
+        self.texts.clear();
         self.begin();
         let places = std::mem::take(&mut self.places);
         for place in &places {
@@ -133,6 +142,9 @@ impl Recorder {
         }
         for note in self.notes.clone() {
             self.push(&Entry::Incomplete(note));
+        }
+        if let Some(state) = self.cluster.clone() {
+            self.push(&Entry::Cluster(state));
         }
         for (stage, total) in self.lost.clone() {
             self.push(&Entry::Lost { stage, total });
@@ -168,7 +180,17 @@ impl Recorder {
                 texts.push(key);
             }
         }
-        self.push(&Entry::Mesh { at, source: source.clone(), texts });
+        let now: FxHashSet<u64> = texts.iter().copied().collect();
+        let before = std::mem::replace(&mut self.texts, now);
+        let put: Vec<u64> = texts.iter().copied().filter(|key| !before.contains(key)).collect();
+        let mut gone: Vec<u64> = before.difference(&self.texts).copied().collect();
+        let source = source.clone();
+        if before.is_empty() || put.len() + gone.len() >= texts.len() {
+            self.push(&Entry::Mesh { at, source, texts });
+        } else {
+            gone.sort_unstable();
+            self.push(&Entry::MeshEdit { at, source, gone, put });
+        }
     }
 
     /// Writes a text unless it was written before.

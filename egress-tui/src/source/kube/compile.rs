@@ -1,27 +1,25 @@
 //! Edits to a mesh, away from the threads that wait for the network.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
+use egress_core::id::ObjectRef;
 use egress_core::manifest::{Origin, RawObject};
-use egress_core::mesh::{Mesh, MeshOptions};
+use egress_core::mesh::{Change, Mesh, MeshOptions};
 use egress_core::world::MeshSource;
 
 use super::keep::Edit;
-use super::watch::Key;
 
 /// Keeps the latest mesh.
 pub(super) struct Compiler {
     place: ArcStr,
     options: MeshOptions,
-    objects: BTreeMap<(String, Key), RawObject>,
     mesh: Option<Arc<Mesh>>,
 }
 
 impl Compiler {
     pub(super) fn new(place: ArcStr, options: MeshOptions) -> Self {
-        Self { place, options, objects: BTreeMap::new(), mesh: None }
+        Self { place, options, mesh: None }
     }
 
     /// There is a mesh.
@@ -31,20 +29,15 @@ impl Compiler {
 
     /// The mesh after these edits; `None` where the program ends.
     pub(super) async fn compile(&mut self, edits: Vec<Edit>) -> Option<(MeshSource, Arc<Mesh>)> {
-        for edit in edits {
-            let key = (edit.kind.resource(), edit.key);
-            match edit.value {
-                Some(value) => {
-                    let text = value.to_string().into();
-                    let origin = Origin { text, ..Origin::default() };
-                    self.objects.insert(key, RawObject { value, origin });
-                }
-                None => drop(self.objects.remove(&key)),
-            }
-        }
-        let objects: Vec<RawObject> = self.objects.values().cloned().collect();
         let options = self.options.clone();
-        let mesh = tokio::task::spawn_blocking(move || Arc::new(Mesh::compile(objects, &options))).await.ok()?;
+        let before = self.mesh.take();
+        let compiled = tokio::task::spawn_blocking(move || {
+            Arc::new(match before {
+                Some(mesh) => mesh.edited(edits.into_iter().map(change)),
+                None => Mesh::compile(edits.into_iter().filter_map(raw).collect(), &options),
+            })
+        });
+        let mesh = compiled.await.ok()?;
         self.mesh = Some(mesh.clone());
         let skipped = mesh.problems().iter().map(|p| egress_core::name::printable(&p.to_string()).into()).collect();
         let source = MeshSource {
@@ -55,4 +48,17 @@ impl Compiler {
         };
         Some((source, mesh))
     }
+}
+
+/// The text of an object from an API is its JSON: the mesh keeps no value.
+fn raw(edit: Edit) -> Option<RawObject> {
+    let value = edit.value?;
+    let origin = Origin { text: value.to_string().into(), ..Origin::default() };
+    Some(RawObject { value, origin })
+}
+
+fn change(edit: Edit) -> Change {
+    let group = edit.kind.group.into();
+    let object = ObjectRef::new(edit.kind.kind, edit.key.0.as_str(), edit.key.1.as_str());
+    raw(edit).map_or(Change::Remove { group, object }, Change::Put)
 }

@@ -143,6 +143,8 @@ fn ladder<'a>(detail: &Detail, world: &World, ui: &Ui, look: &'a Look, width: us
     out.blank();
     verdict(&mut out, flow);
     out.blank();
+    history(&mut out, flow, world, ui);
+    out.blank();
     expected(&mut out, flow);
     for (i, item) in items.iter().enumerate().skip(steps) {
         let object = item.object.map(ToString::to_string).unwrap_or_default();
@@ -161,6 +163,20 @@ fn ladder<'a>(detail: &Detail, world: &World, ui: &Ui, look: &'a Look, width: us
     hops(&mut out, flow, look);
     traffic(&mut out, flow);
     out
+}
+
+/// What the verdict was, and which changes of objects made it another one.
+fn history(out: &mut Ladder<'_>, flow: &Flow, world: &World, ui: &Ui) {
+    if let Some(rejudged) = &flow.rejudged {
+        out.entry("was", &format!("{} ({})", rejudged.was.as_str(), rejudged.was_reason.code()), None);
+    }
+    for (i, change) in flow.changes(world).into_iter().enumerate() {
+        out.entry(if i == 0 { "objects" } else { "" }, &change.told(ui.instant()), None);
+    }
+    if flow.stale > 0 {
+        let text = format!("{} of {} connections were judged by objects that may be out of date", flow.stale, flow.connections);
+        out.entry("stale", &text, None);
+    }
 }
 
 fn step(out: &mut Ladder<'_>, flow: &Flow, i: usize, item: &Item<'_>, last: bool, steps_as: Steps) {

@@ -103,6 +103,8 @@ fn draw_row(pen: &mut Pen<'_>, y: u16, row: &Row, columns: &[(Column, u16)], nam
         let number = |n: u64| (figure::short(n), over(if n == 0 { palette.dim } else { palette.text }));
         match column {
             Column::Mark => pen.text(x, y, width, class.mark(), style),
+            // The star: judged by objects that may be out of date.
+            Column::Verdict if flow.stale > 0 => pen.text(x, y, width, &format!("{}*", flow.verdict().word()), style),
             Column::Verdict => pen.text(x, y, width, flow.verdict().word(), style),
             Column::Workload => pen.qualified(x, y, width, &flow.source.label(), style),
             Column::Host => {

@@ -52,12 +52,20 @@ pub fn blind(world: &World) -> bool {
 /// There are no objects to judge by, and none are on their way.
 pub fn meshless(world: &World) -> bool {
     let coverage = &world.coverage;
+    if let (Some(cluster), 0) = (&coverage.cluster, coverage.mesh_generation) {
+        return cluster.gaps.iter().any(|g| g.kind == "all");
+    }
     coverage.mesh.kind == "none" || (coverage.mesh_generation > 0 && coverage.mesh.objects == 0)
 }
 
 /// Objects are on their way.
 pub fn loading(world: &World) -> bool {
     !meshless(world) && world.coverage.mesh_generation == 0
+}
+
+/// Objects may have changed without notice.
+pub fn stale(world: &World) -> bool {
+    world.coverage.cluster.as_ref().is_some_and(|c| c.stale.is_some()) && world.coverage.mesh_generation > 0
 }
 
 /// The state of this world as the interface shows it.
@@ -70,7 +78,7 @@ pub fn state(world: &World, ui: &Ui) -> State {
         State::Blind
     } else if coverage.capture.tier.is_empty() || loading(world) {
         State::Wait
-    } else if coverage.mesh.kind == "cluster" && age > STALE_AFTER {
+    } else if stale(world) || (coverage.mesh.kind == "cluster" && age > STALE_AFTER) {
         State::Stale
     } else if world.replayed {
         State::Replay
