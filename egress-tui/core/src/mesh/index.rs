@@ -16,7 +16,7 @@ use crate::mesh::host;
 use crate::mesh::hosts::{Hosts, Overlaps};
 use crate::mesh::kept::group;
 use crate::mesh::object::authorization::AuthorizationPolicy;
-use crate::mesh::object::kube::Node;
+use crate::mesh::object::kube::{ContainerSpec, Node};
 use crate::mesh::object::policy::{EnvoyFilter, PeerAuthentication};
 use crate::mesh::object::read::{At, Labels, Reading};
 use crate::mesh::object::{
@@ -339,6 +339,8 @@ impl Index {
         if let Some(settings) = &settings {
             settings.switch(&mut rules);
         }
+        // What runs wins over what is declared, and what is asked for over both.
+        rules.run_with(environment(&objects.pods));
         let rules = options.override_rules(rules);
         let mut config = objects.config().map(|c| (**c).clone()).unwrap_or_default();
         config.restrict(&rules);
@@ -491,13 +493,31 @@ fn is_mesh_config(object: &ObjectRef) -> bool {
     object.name.name == "istio" || object.name.name.starts_with("istio-")
 }
 
-/// The newest release that a proxy's image names (`…/proxyv2:1.31.2-distroless`).
+/// The release: of the control plane's image, else the newest of the proxies' (`…/proxyv2:1.31.2-distroless`).
 fn detect(pods: &[Arc<PodSpec>]) -> Option<IstioVersion> {
-    let tag = |pod: &Arc<PodSpec>| {
-        let image = &pod.proxy_container()?.image;
-        image.split('@').next()?.rsplit_once(':')?.1.parse::<IstioVersion>().ok()
+    let tag = |image: &str| image.split('@').next()?.rsplit_once(':')?.1.parse::<IstioVersion>().ok();
+    let control = control_plane(pods).and_then(|container| tag(&container.image)).filter(|v| v.major == 1);
+    let proxies = || pods.iter().filter_map(|pod| tag(&pod.proxy_container()?.image)).filter(|v| v.major == 1).max();
+    control.or_else(proxies)
+}
+
+/// The container of istiod: of the default revision, where there are several.
+fn control_plane(pods: &[Arc<PodSpec>]) -> Option<&ContainerSpec> {
+    let revision = |pod: &PodSpec| pod.meta.label("istio.io/rev").cloned().unwrap_or_else(|| "default".into());
+    let is_istiod = |pod: &&Arc<PodSpec>| {
+        pod.meta.label("app").is_some_and(|app| app == "istiod") && !matches!(pod.phase.as_str(), "Succeeded" | "Failed")
     };
-    pods.iter().filter_map(tag).filter(|v| v.major == 1).max()
+    let first = pods.iter().filter(is_istiod).min_by_key(|pod| {
+        let revision = revision(pod);
+        (revision != "default", revision, pod.meta.object.clone())
+    })?;
+    first.containers.iter().find(|c| c.name == "discovery")
+}
+
+/// What istiod is started with, as far as its pod's spec tells.
+fn environment(pods: &[Arc<PodSpec>]) -> impl Iterator<Item = (&str, &str)> {
+    let variables = control_plane(pods).map(|container| container.env.as_slice()).unwrap_or_default();
+    variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
 }
 
 /// Takes out what istiod does not read: namespaces outside of its discovery selectors, and objects of a revision that no proxy
@@ -555,4 +575,38 @@ fn hide(
     objects.services.retain(|o| selected(o.meta.namespace()));
     objects.gateway_api.retain(&reads);
     hidden
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::manifest;
+    use crate::mesh::{Mesh, MeshOptions};
+
+    fn istiod(revision: &str, image: &str, switch: &str) -> String {
+        format!(
+            "---\nkind: Pod\napiVersion: v1\nmetadata: {{name: istiod-{revision}, namespace: istio-system, labels: {{app: istiod, istio.io/rev: {revision}}}}}\n\
+             spec: {{containers: [{{name: discovery, image: 'example/pilot:{image}', env: [{{name: PILOT_SCOPE_GATEWAY_TO_NAMESPACE, value: '{switch}'}}]}}]}}\n"
+        )
+    }
+
+    fn mesh(text: &str, options: &MeshOptions) -> Mesh {
+        Mesh::compile(manifest::parse("a.yaml", text).objects, options)
+    }
+
+    #[test]
+    fn the_control_plane_tells_release_and_switches_and_what_is_asked_for_wins() {
+        let text = format!("{}{}", istiod("canary", "1.28.1", "false"), istiod("default", "1.29.3-distroless", "true"));
+        let told = mesh(&text, &MeshOptions::default());
+        assert_eq!(told.istio_version().to_string(), "1.29");
+        assert!(told.index.rules.scope_gateways);
+        let options = MeshOptions::parse(Some("1.26"), ["PILOT_SCOPE_GATEWAY_TO_NAMESPACE=false"]).expect("valid");
+        let asked = mesh(&text, &options);
+        assert_eq!(asked.istio_version().to_string(), "1.26");
+        assert!(!asked.index.rules.scope_gateways);
+    }
+
+    #[test]
+    fn a_switch_that_is_no_boolean_changes_nothing() {
+        assert!(!mesh(&istiod("default", "1.31.0", "perhaps"), &MeshOptions::default()).index.rules.scope_gateways);
+    }
 }

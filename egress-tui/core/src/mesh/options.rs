@@ -137,11 +137,8 @@ impl MeshOptions {
         let mut istiod_env = Vec::new();
         for pair in env {
             let (name, value) = pair.split_once('=').ok_or_else(|| OptionError::Pair(pair.to_owned()))?;
-            let on = match value.to_ascii_lowercase().as_str() {
-                "true" | "1" | "t" => true,
-                "false" | "0" | "f" => false,
-                _ => return Err(OptionError::Value { name: name.to_owned(), value: value.to_owned() }),
-            };
+            let wrong = || OptionError::Value { name: name.to_owned(), value: value.to_owned() };
+            let on = boolean(value).ok_or_else(wrong)?;
             if !probe.set(name, on) {
                 return Err(OptionError::Switch { name: name.to_owned(), known: Rules::SWITCHES.join(", ") });
             }
@@ -161,6 +158,14 @@ impl MeshOptions {
             rules.set(name, *on);
         }
         rules
+    }
+}
+
+fn boolean(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "t" => Some(true),
+        "false" | "0" | "f" => Some(false),
+        _ => None,
     }
 }
 
