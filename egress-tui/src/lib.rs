@@ -10,14 +10,22 @@ pub mod config;
 pub mod engine;
 pub mod exit;
 pub mod out;
+pub mod plugin;
 pub mod source;
 pub mod tui;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::FromArgMatches as _;
 use exit::Exit;
+use plugin::Called;
 
 /// The whole program: arguments in, exit code out.
 pub fn run() -> Exit {
+    if Called::now() == Called::Completer {
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        // A shell that closed the pipe needs nothing more.
+        let _ = plugin::complete(&words);
+        return Exit::Done;
+    }
     let cli = match parse() {
         Ok(Ok(cli)) => cli,
         Ok(Err(error)) => return failed(&error),
@@ -40,14 +48,19 @@ pub fn run() -> Exit {
 /// The command line, completed by the configuration files.
 fn parse() -> Result<anyhow::Result<cli::Cli>, clap::Error> {
     let arguments: Vec<_> = std::env::args_os().collect();
-    let given = cli::Cli::try_parse_from(&arguments)?.common.config;
-    let configured = match config::apply(&cli::Cli::command(), arguments, given.as_deref()) {
+    let command = Called::now().command();
+    let given = read(&command, &arguments)?.common.config;
+    let configured = match config::apply(&command, arguments, given.as_deref()) {
         Ok(configured) => configured,
         Err(error) => return Ok(Err(error)),
     };
-    let mut cli = cli::Cli::try_parse_from(configured.arguments)?;
+    let mut cli = read(&command, &configured.arguments)?;
     cli.saved = configured.filters;
     Ok(Ok(cli))
+}
+
+fn read(command: &clap::Command, arguments: &[std::ffi::OsString]) -> Result<cli::Cli, clap::Error> {
+    cli::Cli::from_arg_matches(&command.clone().try_get_matches_from(arguments)?)
 }
 
 #[expect(clippy::print_stderr, reason = "standard error is where the program talks")]

@@ -89,7 +89,10 @@ func run(where string, keep bool, flags []string) error {
 	commands := make(chan string)
 	go func() {
 		defer close(commands)
-		for input := bufio.NewScanner(os.Stdin); input.Scan(); {
+		input := bufio.NewScanner(os.Stdin)
+		// A line may hold an object.
+		input.Buffer(nil, 4<<20)
+		for input.Scan() {
 			commands <- strings.TrimSpace(input.Text())
 		}
 	}()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -56,8 +57,18 @@ func openStore(here folder) (*store, error) {
 func (s *store) close() { s.etcd.Close() }
 
 // obey does what a line of standard input asks for.
-func (s *store) obey(ctx context.Context, command string) answer {
+func (s *store) obey(ctx context.Context, line string) answer {
+	command, rest, _ := strings.Cut(line, " ")
 	switch command {
+	case "put":
+		// An object with a uid that a test chose, and many objects soon: no admission looks at them.
+		key, object, _ := strings.Cut(rest, " ")
+		put := &etcdserverpb.PutRequest{Key: []byte(key), Value: []byte(object)}
+		done, err := s.etcd.Server.Put(ctx, put)
+		if err != nil {
+			return answer{Event: "error", Why: err.Error()}
+		}
+		return answer{Event: command, Revision: done.Header.Revision}
 	case "revision":
 		return answer{Event: command, Revision: s.etcd.Server.KV().Rev()}
 	case "compact":
@@ -67,7 +78,7 @@ func (s *store) obey(ctx context.Context, command string) answer {
 		}
 		return answer{Event: command, Revision: revision}
 	}
-	return answer{Event: "error", Why: "commands are: compact, revision"}
+	return answer{Event: "error", Why: "commands are: compact, put KEY OBJECT, revision"}
 }
 
 // forget drops all history, in the way of kube-apiserver's own compactor: the watch caches follow the revision that

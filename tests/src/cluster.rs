@@ -2,9 +2,11 @@
 //! source of objects sees of it.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc as lines;
 use std::time::Duration;
 
 use egress_core::id::ObjectRef;
@@ -16,8 +18,6 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Po
 use kube::core::{GroupVersionKind, Request};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -50,7 +50,16 @@ pub fn wanted() -> bool {
 struct Process {
     child: Child,
     input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
+    output: lines::Receiver<String>,
+}
+
+impl Drop for Process {
+    /// As on a node that loses power: the server and its etcd are gone at once.
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// A cluster: its folder, and its server while that runs.
@@ -67,7 +76,7 @@ impl ApiServer {
         let folder = tempfile::Builder::new().prefix("eg-").tempdir_in("/tmp").expect("a folder");
         let flags = flags.iter().map(|f| (*f).to_owned()).collect();
         let mut server = Self { folder, flags, process: None };
-        server.run().await;
+        server.run();
         server
     }
 
@@ -79,10 +88,10 @@ impl ApiServer {
     }
 
     /// Starts the server on what the folder holds.
-    pub async fn run(&mut self) {
+    pub fn run(&mut self) {
         assert!(self.process.is_none(), "it runs");
         let log = fs::File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log");
-        let mut child = tokio::process::Command::new(program())
+        let mut child = Command::new(program())
             .arg("-dir")
             .arg(self.folder.path())
             .arg("--")
@@ -90,39 +99,74 @@ impl ApiServer {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
-            .kill_on_drop(true)
             .spawn()
             .expect("the API server starts");
         let input = child.stdin.take().expect("piped");
-        let output = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let said = BufReader::new(child.stdout.take().expect("piped"));
+        let (send, output) = lines::channel();
+        std::thread::spawn(move || {
+            for line in said.lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    return;
+                }
+            }
+        });
         self.process = Some(Process { child, input, output });
-        assert_eq!(self.line().await["event"], "ready");
+        assert_eq!(self.line()["event"], "ready");
     }
 
-    async fn line(&mut self) -> Value {
+    fn line(&mut self) -> Value {
         let process = self.process.as_mut().expect("it runs");
-        let line = timeout(LONG, process.output.next_line()).await.expect("in time").expect("readable");
-        let Some(line) = line else {
+        let Ok(line) = process.output.recv_timeout(LONG) else {
             let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             let last: Vec<&str> = log.lines().rev().take(20).collect();
-            panic!("the API server ended: {last:#?}");
+            panic!("the API server ended, or is silent: {last:#?}");
         };
         serde_json::from_str(&line).expect("JSON")
     }
 
     /// `compact` or `revision`; the revision that is answered.
-    pub async fn tell(&mut self, command: &str) -> u64 {
+    pub fn tell(&mut self, command: &str) -> u64 {
         let process = self.process.as_mut().expect("it runs");
-        process.input.write_all(format!("{command}\n").as_bytes()).await.expect("it listens");
-        let answer = self.line().await;
+        process.input.write_all(format!("{command}\n").as_bytes()).expect("it listens");
+        let answer = self.line();
         answer["revision"].as_u64().unwrap_or_else(|| panic!("{answer}"))
     }
 
-    /// The server and its etcd are gone at once; the data stays.
-    pub async fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.child.kill().await.expect("it ends");
+    /// Stores objects as they are, with the uids that they have, past everything that admits; many at once.
+    pub fn store(&mut self, objects: &[Value]) {
+        let process = self.process.as_mut().expect("it runs");
+        for object in objects {
+            let name = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
+            let place = match (object["kind"].as_str().unwrap_or_default(), text(&object["apiVersion"]).split_once('/')) {
+                ("Node", None) => "minions".to_owned(),
+                ("Service", None) => "services/specs".to_owned(),
+                (kind, Some((group, _))) if group.contains('.') => format!("{group}/{}", plural(kind)),
+                (kind, _) => plural(kind),
+            };
+            let namespace = if name("namespace").is_empty() { String::new() } else { format!("{}/", name("namespace")) };
+            let line = format!("put /registry/{place}/{namespace}{} {object}\n", name("name"));
+            // A thread empties the other pipe.
+            process.input.write_all(line.as_bytes()).expect("it listens");
         }
+        for _ in objects {
+            assert_eq!(self.line()["event"], "put");
+        }
+    }
+
+    /// The account that `egress-tui manifests` prints, and a configuration with its token.
+    pub async fn printed(&self) -> PathBuf {
+        let printed = crate::program::run(&["manifests", "--revision", "canary"]);
+        assert!(printed.status.success(), "{}", crate::program::said(&printed));
+        let read = egress_core::manifest::parse("", &String::from_utf8_lossy(&printed.stdout));
+        let objects: Vec<Value> = read.objects.into_iter().map(|o| o.value).collect();
+        self.apply_all(&objects).await;
+        self.kubeconfig_with_token(&self.token("egress-tui", "egress-tui", 3600).await)
+    }
+
+    /// The server and its etcd are gone at once; the data stays.
+    pub fn kill(&mut self) {
+        self.process = None;
     }
 
     /// Keeps a copy of the data of a server that does not run.

@@ -39,7 +39,7 @@ async fn a_cluster_is_read_followed_and_only_what_changes_is_told() {
     }
     let server = ApiServer::with_kinds(&[]).await;
     server.apply_all(&[namespace("shop"), entry("shop", "api"), pod("shop", "cart", "w1", "10.1.0.5")]).await;
-    let mut seen = Watching::all(&server.kubeconfig());
+    let mut seen = Watching::all(&server.printed().await);
     seen.loaded().await;
     assert!(seen.has("ServiceEntry", "shop", "api") && seen.has("Pod", "shop", "cart"));
     assert!(seen.has("Namespace", "", "kube-system"));
@@ -86,7 +86,7 @@ async fn of_pods_those_of_the_node_and_those_that_route_are_known() {
             settings("another"), pod("shop", "here", "w1", "10.1.0.1"), pod("shop", "there", "w2", "10.1.1.3"),
         ])
         .await;
-    let mut seen = Watching::new(&server.kubeconfig(), Pods::OfNode("w1".into()), quick());
+    let mut seen = Watching::new(&server.printed().await, Pods::OfNode("w1".into()), quick());
     seen.until("pods and settings", |w| {
         w.has("Pod", "shop", "egress") && w.has("Pod", "shop", "istiod") && w.has("ConfigMap", "shop", "istio-canary")
     })
@@ -101,7 +101,7 @@ async fn of_pods_those_of_the_node_and_those_that_route_are_known() {
     seen.until("the gateway's pod is of no interest any more", |w| !w.has("Pod", "shop", "egress")).await;
     seen.stop().await;
 
-    let mut nowhere = Watching::new(&server.kubeconfig(), Pods::OfNode("laptop".into()), quick());
+    let mut nowhere = Watching::new(&server.printed().await, Pods::OfNode("laptop".into()), quick());
     nowhere.loaded().await;
     nowhere.until("that this machine is no node", |w| w.gaps() == ["Pod"]).await;
     nowhere.stop().await;
@@ -114,12 +114,12 @@ async fn a_server_that_dies_and_comes_back_is_stale_and_then_known_with_all_that
     }
     let mut server = ApiServer::with_kinds(&[]).await;
     server.apply_all(&[namespace("shop"), entry("shop", "before")]).await;
-    let mut seen = Watching::all(&server.kubeconfig());
+    let mut seen = Watching::all(&server.printed().await);
     seen.loaded().await;
-    server.kill().await;
+    server.kill();
     seen.until("that it is stale", |w| w.state.stale.is_some()).await;
     assert!(seen.has("ServiceEntry", "shop", "before"));
-    server.run().await;
+    server.run();
     server.delete(&entry("shop", "before")).await;
     server.apply(&entry("shop", "after")).await;
     seen.until("what happened since", |w| w.has("ServiceEntry", "shop", "after") && !w.has("ServiceEntry", "shop", "before")).await;
@@ -137,26 +137,26 @@ async fn history_that_is_gone_is_listed_anew() {
     server.install(|n| n.starts_with("serviceentries")).await;
     server.apply_all(&[namespace("shop"), entry("shop", "one")]).await;
     let pace = Pace { watch: Duration::from_secs(2), ..quick() };
-    let mut seen = Watching::new(&server.kubeconfig(), Pods::All, pace);
+    let mut seen = Watching::new(&server.printed().await, Pods::All, pace);
     seen.loaded().await;
     for n in 0..5 {
         let mut other = entry("shop", "other");
         other["spec"]["hosts"] = json!([format!("{n}.example.com")]);
         server.apply(&other).await;
     }
-    server.tell("compact").await;
+    server.tell("compact");
     server.delete(&entry("shop", "one")).await;
     seen.until("the deletion", |w| !w.has("ServiceEntry", "shop", "one") && w.has("ServiceEntry", "shop", "other")).await;
 
     // 2: a restart after changes that the watch did not see: its version is older than what the new cache remembers.
-    server.kill().await;
-    server.run().await;
+    server.kill();
+    server.run();
     for n in 0..5 {
         let mut other = entry("shop", "other");
         other["spec"]["hosts"] = json!([format!("again{n}.example.com")]);
         server.apply(&other).await;
     }
-    server.tell("compact").await;
+    server.tell("compact");
     server.apply(&entry("shop", "three")).await;
     seen.until("the third", |w| w.has("ServiceEntry", "shop", "three") && w.text("ServiceEntry", "shop", "other").contains("again4")).await;
     seen.stop().await;
@@ -169,7 +169,7 @@ async fn kinds_come_and_go() {
     }
     let server = ApiServer::start(&[]).await;
     server.apply(&namespace("shop")).await;
-    let mut seen = Watching::all(&server.kubeconfig());
+    let mut seen = Watching::all(&server.printed().await);
     seen.loaded().await;
     assert!(seen.state.gaps.iter().any(|g| g.missing.what.contains("none of Istio's kinds")), "{:?}", seen.state);
     server.install(|name| name.ends_with(".networking.istio.io")).await;
@@ -259,9 +259,10 @@ async fn a_cluster_that_was_restored_or_replaced_is_read_anew() {
     }
     let mut server = ApiServer::with_kinds(&[]).await;
     server.apply_all(&[namespace("shop"), entry("shop", "old")]).await;
-    server.kill().await;
+    let config = server.printed().await;
+    server.kill();
     server.back_up();
-    server.run().await;
+    server.run();
     server.delete(&entry("shop", "old")).await;
     for n in 0..300 {
         let mut busy = entry("shop", "busy");
@@ -269,22 +270,23 @@ async fn a_cluster_that_was_restored_or_replaced_is_read_anew() {
         server.apply(&busy).await;
     }
     let pace = Pace { watch: Duration::from_secs(300), ..quick() };
-    let mut seen = Watching::new(&server.kubeconfig(), Pods::All, pace);
+    let mut seen = Watching::new(&config, Pods::All, pace);
     seen.loaded().await;
     assert!(seen.has("ServiceEntry", "shop", "busy") && !seen.has("ServiceEntry", "shop", "old"));
 
     // Versions go back: a watch would go on in silence.
-    server.kill().await;
+    server.kill();
     server.restore();
-    server.run().await;
+    server.run();
     seen.until("what the backup has", |w| w.has("ServiceEntry", "shop", "old") && !w.has("ServiceEntry", "shop", "busy")).await;
 
     // Another cluster at the same address, whose versions may be higher or lower.
-    server.kill().await;
+    server.kill();
     server.wipe();
-    server.run().await;
+    server.run();
     server.install(|name| name.ends_with(".networking.istio.io")).await;
     server.apply_all(&[namespace("else"), entry("else", "where")]).await;
+    server.printed().await;
     seen.until("the other cluster", |w| w.has("ServiceEntry", "else", "where") && !w.has("ServiceEntry", "shop", "old")).await;
     assert!(!seen.has("Namespace", "", "shop"));
     seen.stop().await;
@@ -300,7 +302,7 @@ async fn a_server_without_streaming_lists_is_listed_in_pages() {
     server.apply(&namespace("shop")).await;
     let many: Vec<Value> = (0..1_100).map(|n| entry("shop", &format!("e{n}"))).collect();
     server.apply_all(&many).await;
-    let mut seen = Watching::all(&server.kubeconfig());
+    let mut seen = Watching::all(&server.printed().await);
     seen.loaded().await;
     assert_eq!(seen.figures().objects.get("ServiceEntry"), Some(&1_100));
     server.apply(&entry("shop", "later")).await;
@@ -328,7 +330,7 @@ async fn objects_that_make_no_sense_are_kept_marked_and_harm_nobody() {
     hostile["metadata"]["annotations"] = json!({"istio.io/note": "\u{1b}]0;title\u{7}"});
     let bare = json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": "bare", "namespace": "shop"}});
     server.apply_all(&[namespace("shop"), enumeration, empty, types, huge, hostile, bare, entry("shop", "good")]).await;
-    let mut seen = Watching::all(&server.kubeconfig());
+    let mut seen = Watching::all(&server.printed().await);
     seen.loaded().await;
     for name in ["unknown-enum", "no-hosts", "types", "huge", "hostile", "bare", "good"] {
         assert!(seen.has("ServiceEntry", "shop", name), "{name}");

@@ -1,18 +1,26 @@
 //! `cargo xtask test`: everything that can be checked, and a table of what was.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::tools::cargo;
-use crate::{bpf, install, lint, workspace};
+use crate::{apiserver, bpf, image, install, lint, workspace};
 
 /// Live tests are those of the files that end so.
 const LIVE: &str = "_live";
 /// Where live tests are asked to fail rather than to skip.
 const REQUIRE_LIVE: &str = "EGRESS_REQUIRE_LIVE";
+
+/// What live tests run besides the program.
+#[derive(Default)]
+struct Live {
+    server: Option<PathBuf>,
+    image: Option<PathBuf>,
+}
 
 /// A line of the table.
 struct Row {
@@ -28,6 +36,8 @@ struct Row {
 pub(crate) fn run() -> Result<u8> {
     let root = rustix::process::geteuid().is_root();
     let mut table = Table::default();
+    // Minutes the first time, and of its own: beside everything else that is built.
+    let server = root.then(|| std::thread::spawn(apiserver::build));
     table.check("source rules", || {
         let broken = lint::broken(&workspace())?;
         if broken.is_empty() { Ok(String::new()) } else { bail!("{}", broken.join("\n")) }
@@ -54,7 +64,19 @@ pub(crate) fn run() -> Result<u8> {
         let mut build = cargo();
         succeed(build.args(["build", "--release", "--quiet", "--package", "egress-tui"]))
     });
-    table.tests(root)?;
+    let mut live = Live::default();
+    if let Some(server) = server {
+        table.check("static binary", || {
+            live.image = Some(image::build()?);
+            Ok(String::new())
+        });
+        table.check("API server", || {
+            let built = server.join().map_err(|_| anyhow!("its build panicked"))?;
+            live.server = Some(built?);
+            Ok(String::new())
+        });
+    }
+    table.tests(root, &live)?;
     if let Err(e) = install::for_probe() {
         eprintln!("no toolchain to rebuild the BPF object with: {e:#}");
     }
@@ -92,13 +114,15 @@ impl Table {
     }
 
     /// `cargo test`, one row for each test program that holds tests.
-    fn tests(&mut self, root: bool) -> Result<()> {
+    fn tests(&mut self, root: bool, live: &Live) -> Result<()> {
         eprintln!("── tests");
         let mut command = cargo();
         command.args(["test", "--release", "--workspace", "--no-fail-fast"]);
         if root {
             command.env(REQUIRE_LIVE, "1");
         }
+        command.envs(live.server.iter().map(|path| ("EGRESS_APISERVER", path)));
+        command.envs(live.image.iter().map(|path| ("EGRESS_STATIC", path)));
         // one pipe: which program runs is said on one stream, its result on the other
         let (reader, writer) = std::io::pipe()?;
         let mut child = command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn()?;

@@ -5,6 +5,7 @@ mod apiserver;
 mod bpf;
 mod check;
 mod golang;
+mod image;
 mod install;
 mod lab;
 mod lint;
@@ -18,6 +19,7 @@ use clap::Parser;
 
 use crate::apiserver::ApiServer;
 use crate::bpf::Bpf;
+use crate::image::Image;
 use crate::lab::Lab;
 use crate::lab::inside::Inside;
 use crate::oracle::Oracle;
@@ -28,6 +30,7 @@ use crate::oracle::Oracle;
 enum Task {
     Lab(Lab),
     Bpf(Bpf),
+    Image(Image),
     #[command(name = "apiserver")]
     ApiServer(ApiServer),
     /// Format, lints, unit, property, scenario, screen, command, live and conformance tests, the BPF object
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Lab(lab) => lab.run(),
         Task::Bpf(bpf) => bpf.run(),
+        Task::Image(image) => image.run(),
         Task::ApiServer(server) => server.run(),
         Task::Test => check::run(),
         Task::Oracle(oracle) => oracle.run(),

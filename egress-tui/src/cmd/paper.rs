@@ -12,12 +12,14 @@ use super::{complain, finish};
 use crate::cli::{self, Cli};
 use crate::config;
 use crate::exit::Exit;
+use crate::plugin::Called;
 use crate::tui::key::BINDINGS;
 
 /// Completions for a shell.
 pub fn completions(options: &cli::Completions) -> anyhow::Result<Exit> {
     let mut out = Vec::new();
-    clap_complete::generate(options.shell, &mut Cli::command(), "egress-tui", &mut out);
+    let called = Called::now();
+    clap_complete::generate(options.shell, &mut called.command(), called.program(), &mut out);
     finish(io::stdout().lock().write_all(&out), Exit::Done)
 }
 

@@ -14,7 +14,7 @@ const AT_ONCE: usize = 8;
 
 /// What a kind's objects may be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Access {
+pub(super) enum Access {
     /// Listed and watched.
     Granted,
     /// Not all verbs are granted; these are not.
@@ -38,11 +38,15 @@ pub(super) async fn ask(client: &Client, kind: &Kind, name: Option<&str>) -> Acc
 
 /// Asks for every kind that is served and read as a whole.
 pub(super) async fn ask_all(client: &Client, served: &[(&'static Kind, String)]) -> Vec<(&'static Kind, Access)> {
-    let kinds: Vec<_> = served.iter().map(|(kind, _)| *kind).filter(|k| k.part != Part::MeshConfig).collect();
-    let asked = kinds.into_iter().map(|kind| async move { (kind, ask(client, kind, None).await) });
+    let kinds = served.iter().map(|(kind, _)| *kind).filter(|k| k.part != Part::MeshConfig);
+    let asked: Vec<_> = kinds.map(|kind| ask_whole(client, kind)).collect();
     let mut answers: Vec<_> = futures_util::stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
-    answers.sort_by_key(|(kind, _)| KINDS.iter().position(|k| k == kind));
+    answers.sort_by_key(|(kind, _)| KINDS.iter().position(|k| k == *kind));
     answers
+}
+
+async fn ask_whole(client: &Client, kind: &'static Kind) -> (&'static Kind, Access) {
+    (kind, ask(client, kind, None).await)
 }
 
 async fn allowed(client: &Client, kind: &Kind, name: Option<&str>, verb: &str) -> Result<bool, Trouble> {
@@ -76,7 +80,7 @@ async fn post(client: &Client, resource: &str, review: &Value) -> Result<Value, 
 }
 
 /// The rule that grants it, as it stands in a ClusterRole.
-pub fn rule(kind: &Kind, names: &[&str]) -> String {
+pub(super) fn rule(kind: &Kind, names: &[&str]) -> String {
     let quoted = |list: &[&str]| list.iter().map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ");
     let only = if names.is_empty() { String::new() } else { format!(", resourceNames: [{}]", quoted(names)) };
     format!(

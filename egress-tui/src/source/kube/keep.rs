@@ -11,25 +11,25 @@ use serde_json::Value;
 
 use super::access::{self, Access};
 use super::kinds::{KINDS, Kind, Part};
-use super::plan::{MESH_CONFIG, Pods, Wishes};
+use super::plan::{Pods, Wishes};
 use super::trouble::Trouble;
 use super::watch::{Key, News, Target};
 
 /// Numbers the watches; one that was ended never comes back.
-pub type WatchId = u64;
+pub(super) type WatchId = u64;
 
 /// A watch that is shorter closed than this is only being opened again.
 const HICCUP: i64 = 3_000_000_000;
 
 /// An object that is new, changed or gone.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Edit {
+pub(super) struct Edit {
     /// Its kind.
-    pub kind: &'static Kind,
+    pub(super) kind: &'static Kind,
     /// Its name.
-    pub key: Key,
+    pub(super) key: Key,
     /// What is kept of it; `None` where it is gone.
-    pub value: Option<Value>,
+    pub(super) value: Option<Value>,
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ struct Held {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Keeper {
+pub(super) struct Keeper {
     pods: Pods,
     watches: BTreeMap<WatchId, Watched>,
     objects: BTreeMap<(usize, Key), Held>,
@@ -68,6 +68,8 @@ pub struct Keeper {
     silent: Option<(WallTime, String)>,
     definitions_changed: bool,
     wishes_changed: bool,
+    /// Objects of watches that were ended, until those that take their place have theirs.
+    leaving: Vec<(WatchId, usize, BTreeSet<Key>)>,
 }
 
 fn index(kind: &Kind) -> usize {
@@ -82,7 +84,7 @@ fn print(value: &Value) -> u64 {
 
 impl Keeper {
     /// Nothing is known yet.
-    pub fn new(pods: Pods) -> Self {
+    pub(super) fn new(pods: Pods) -> Self {
         Self {
             pods,
             watches: BTreeMap::new(),
@@ -94,21 +96,22 @@ impl Keeper {
             silent: None,
             definitions_changed: false,
             wishes_changed: false,
+            leaving: Vec::new(),
         }
     }
 
     /// What the server has.
-    pub fn serves(&mut self, served: Vec<(&'static Kind, String)>) {
+    pub(super) fn serves(&mut self, served: Vec<(&'static Kind, String)>) {
         self.served = served;
     }
 
     /// What may be read.
-    pub fn may_read(&mut self, access: Vec<(&'static Kind, Access)>) {
+    pub(super) fn may_read(&mut self, access: Vec<(&'static Kind, Access)>) {
         self.access = access;
     }
 
     /// This ConfigMap may, or may not, be read.
-    pub fn may_read_name(&mut self, name: &str, may: bool) {
+    pub(super) fn may_read_name(&mut self, name: &str, may: bool) {
         if may {
             self.denied_names.remove(name);
         } else {
@@ -117,7 +120,7 @@ impl Keeper {
     }
 
     /// The server does not answer, or does again.
-    pub fn answers(&mut self, at: WallTime, why: Option<String>) {
+    pub(super) fn answers(&mut self, at: WallTime, why: Option<String>) {
         match why {
             None => self.silent = None,
             Some(why) => {
@@ -128,24 +131,35 @@ impl Keeper {
     }
 
     /// A watch began.
-    pub fn began(&mut self, id: WatchId, target: Target, at: WallTime) {
+    pub(super) fn began(&mut self, id: WatchId, target: Target, at: WallTime) {
         let watched = Watched { target, keys: BTreeSet::new(), listed: false, open_until: at, closed: None };
         self.watches.insert(id, watched);
     }
 
     /// A watch was ended by us; `forget`: its objects are gone with it.
-    pub fn ended(&mut self, id: WatchId, forget: bool) {
+    pub(super) fn ended(&mut self, id: WatchId, forget: bool) {
         let Some(watched) = self.watches.remove(&id) else { return };
-        let kind = index(watched.target.kind);
-        for key in watched.keys {
-            if forget {
+        if forget {
+            self.leaving.push((id, index(watched.target.kind), watched.keys));
+            self.let_go();
+        }
+    }
+
+    /// Forgets what was left behind, once no other watch of that kind is still on its way to the same objects.
+    fn let_go(&mut self) {
+        let waits = |kind: usize| self.watches.values().any(|w| !w.listed && index(w.target.kind) == kind);
+        let (over, wait): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.leaving).into_iter().partition(|(_, kind, _)| !waits(*kind));
+        self.leaving = wait;
+        for (id, kind, keys) in over {
+            for key in keys {
                 self.release(kind, key, id);
             }
         }
     }
 
     /// A watch said something.
-    pub fn hear(&mut self, id: WatchId, news: News, at: WallTime) {
+    pub(super) fn hear(&mut self, id: WatchId, news: News, at: WallTime) {
         let Some(watched) = self.watches.get_mut(&id) else { return };
         let kind = index(watched.target.kind);
         let names = watched.target.kind.part == Part::Names;
@@ -180,6 +194,7 @@ impl Keeper {
                 for item in items {
                     self.definitions_changed |= self.put(kind, item.key, item.value, id) && names;
                 }
+                self.let_go();
             }
         }
     }
@@ -214,7 +229,7 @@ impl Keeper {
     }
 
     /// What changed since this was last asked.
-    pub fn take_edits(&mut self) -> Vec<Edit> {
+    pub(super) fn take_edits(&mut self) -> Vec<Edit> {
         let edits = std::mem::take(&mut self.edits);
         let edit = |((kind, key), value): ((usize, Key), Option<Value>)| {
             Some(Edit { kind: KINDS.get(kind)?, key, value })
@@ -223,17 +238,25 @@ impl Keeper {
     }
 
     /// Something changed since edits were taken.
-    pub fn has_edits(&self) -> bool {
+    pub(super) fn has_edits(&self) -> bool {
         !self.edits.is_empty()
     }
 
     /// Definitions of kinds changed since this was last asked.
-    pub fn take_definitions_changed(&mut self) -> bool {
+    pub(super) fn take_definitions_changed(&mut self) -> bool {
         std::mem::take(&mut self.definitions_changed)
     }
 
-    /// Definitions are there of kinds that the server does not serve, or not yet.
-    pub fn awaits_kinds(&self) -> bool {
+    /// Definitions of kinds are watched, so that new kinds are heard of.
+    pub(super) fn hears_of_kinds(&self) -> bool {
+        self.watches.values().any(|w| w.target.kind.part == Part::Names && w.listed)
+    }
+
+    /// Definitions are there of kinds that the server does not serve yet, or the other way round.
+    pub(super) fn awaits_kinds(&self) -> bool {
+        if !self.hears_of_kinds() {
+            return false;
+        }
         let definitions = KINDS.iter().position(|k| k.part == Part::Names).unwrap_or_default();
         KINDS.iter().filter(|k| k.is_custom()).any(|kind| {
             let defined = self.objects.contains_key(&(definitions, (String::new(), kind.resource())));
@@ -242,12 +265,12 @@ impl Keeper {
     }
 
     /// What objects ask for may have changed since this was last asked.
-    pub fn take_wishes_changed(&mut self) -> bool {
+    pub(super) fn take_wishes_changed(&mut self) -> bool {
         std::mem::take(&mut self.wishes_changed)
     }
 
     /// What all objects ask for.
-    pub fn wishes(&self) -> Wishes {
+    pub(super) fn wishes(&self) -> Wishes {
         let mut all = Wishes::default();
         for held in self.objects.values().filter(|h| !h.wishes.is_empty()) {
             all.selectors.extend(held.wishes.selectors.iter().cloned());
@@ -256,28 +279,24 @@ impl Keeper {
         all
     }
 
-    /// Every watch gave its objects, or said why not.
-    pub fn is_settled(&self) -> bool {
-        !self.watches.is_empty() && self.watches.values().all(|w| w.listed || w.closed.is_some())
+    /// Every watch gave its objects, or will not.
+    pub(super) fn is_settled(&self) -> bool {
+        let will_not = |w: &Watched| matches!(w.closed, Some(Trouble::Denied | Trouble::NotServed));
+        self.watches.values().all(|w| w.listed || will_not(w))
     }
 
     /// Some objects of each kind that is watched arrived.
-    pub fn is_listed(&self) -> bool {
+    pub(super) fn is_listed(&self) -> bool {
         self.watches.values().any(|w| w.listed)
     }
 
     /// A kind that the server was said to have is not there.
-    pub fn misses_kinds(&self) -> bool {
+    pub(super) fn misses_kinds(&self) -> bool {
         self.watches.values().any(|w| w.closed == Some(Trouble::NotServed))
     }
 
-    /// A watch is denied although it seemed to be granted.
-    pub fn is_denied(&self) -> bool {
-        self.watches.values().any(|w| w.closed == Some(Trouble::Denied))
-    }
-
     /// What is known about the cluster.
-    pub fn state(&self, name: &ArcStr, now: WallTime) -> ClusterState {
+    pub(super) fn state(&self, name: &ArcStr, now: WallTime) -> ClusterState {
         ClusterState { name: name.clone(), stale: self.stale(now), gaps: self.gaps(now) }
     }
 
@@ -344,7 +363,7 @@ impl Keeper {
     }
 
     /// Objects by kind.
-    pub fn count(&self) -> BTreeMap<&'static str, usize> {
+    pub(super) fn count(&self) -> BTreeMap<&'static str, usize> {
         let mut out = BTreeMap::new();
         for (kind, _) in self.objects.keys() {
             if let Some(kind) = KINDS.get(*kind) {
@@ -446,6 +465,18 @@ mod tests {
         assert!(!keeper.has_edits());
         keeper.ended(2, true);
         assert_eq!(names(&keeper.take_edits()), [("a", false)]);
+    }
+
+    #[test]
+    fn a_watch_that_takes_the_place_of_another_takes_over_its_objects() {
+        let mut keeper = keeper();
+        keeper.hear(1, News::All(vec![item("a", 1), item("b", 1)]), NOW);
+        keeper.take_edits();
+        keeper.began(2, target("ServiceEntry"), NOW);
+        keeper.ended(1, true);
+        assert!(!keeper.has_edits(), "nothing is gone before the other one knows");
+        keeper.hear(2, News::All(vec![item("a", 1), item("c", 1)]), NOW);
+        assert_eq!(names(&keeper.take_edits()), [("b", false), ("c", true)]);
     }
 
     #[test]

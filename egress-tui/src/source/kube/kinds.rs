@@ -99,11 +99,6 @@ pub const KINDS: &[Kind] = &[
     kind("servicemesh.cisco.com", "IstioControlPlane", "istiocontrolplanes", &["v1alpha1"], "the mesh's settings as its operator has them"),
 ];
 
-/// Groups whose definitions matter.
-pub fn is_read(group: &str) -> bool {
-    KINDS.iter().any(|k| k.group == group)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -52,6 +52,9 @@ use watch::{News, Pause, Server, Target};
 /// News that may wait; a watch that is faster waits.
 const CHANNEL: usize = 1_024;
 
+/// How often kinds are looked for whose definitions came or went, before the next look has to do.
+const TRIES: u32 = 10;
+
 /// Looks after which rights are asked for again although no change of them was seen.
 const LOOKS: u32 = 10;
 
@@ -187,6 +190,7 @@ async fn run(
         served: Vec::new(),
         access: Vec::new(),
         named: BTreeMap::new(),
+        rested: Instant::now(),
     };
     driver.run(news).await;
 }
@@ -222,6 +226,8 @@ struct Driver {
     access: Vec<(&'static Kind, Access)>,
     /// ConfigMaps by name, and whether they may be read.
     named: BTreeMap<String, bool>,
+    /// Before that nothing is compiled again.
+    rested: Instant,
 }
 
 impl Driver {
@@ -235,12 +241,15 @@ impl Driver {
         let patience = Instant::now() + self.server.pace.patience;
         // Edits take effect together; kinds are looked for a little after their definitions changed.
         let (mut due, mut discover) = (None, None);
-        let mut looks = 0;
+        let (mut looks, mut tries) = (0, 0);
         loop {
+            let now = Instant::now();
             let begun = self.compiler.has_compiled();
-            let wake = [due, discover, (!begun).then_some(patience)].into_iter().flatten().min();
+            let ready = begun || self.keeper.is_settled() || (now >= patience && self.keeper.is_listed());
+            let wait = (!begun && now < patience).then_some(patience);
+            let wake = [due.filter(|_| ready), discover, wait].into_iter().flatten().min();
             // Staleness shows itself by time that passes.
-            let wake = wake.unwrap_or_else(|| Instant::now() + std::time::Duration::from_secs(1));
+            let wake = wake.unwrap_or_else(|| now + std::time::Duration::from_secs(1));
             tokio::select! {
                 Some((id, first)) = news.recv() => {
                     self.hear(id, first);
@@ -257,29 +266,36 @@ impl Driver {
                 _ = look.tick() => {
                     looks += 1;
                     self.looker.look(looks % LOOKS == 0);
-                    if self.keeper.awaits_kinds() {
+                    tries = 0;
+                    if self.keeper.awaits_kinds() || !self.keeper.hears_of_kinds() {
                         discover.get_or_insert_with(Instant::now);
                     }
                 }
                 () = sleep_until(wake) => {}
             }
             let now = Instant::now();
-            if self.keeper.take_definitions_changed() || self.keeper.misses_kinds() {
+            if self.keeper.take_definitions_changed() {
+                tries = 0;
+                discover.get_or_insert(now + self.server.pace.first);
+            }
+            if self.keeper.misses_kinds() && tries < TRIES {
                 discover.get_or_insert(now + self.server.pace.first);
             }
             if discover.is_some_and(|at| at <= now) {
                 discover = None;
                 if self.discover().await.is_ok() {
                     self.plan().await;
-                    if self.keeper.awaits_kinds() || self.keeper.misses_kinds() {
-                        // The definition is there before the kind is.
-                        discover = Some(now + self.server.pace.first * 4);
-                    }
+                }
+                tries += 1;
+                if (self.keeper.awaits_kinds() || self.keeper.misses_kinds()) && tries < TRIES {
+                    // The definition is there before the kind is.
+                    discover = Some(now + self.server.pace.first * 4);
                 }
             }
             self.plan_by_wishes().await;
             if self.keeper.has_edits() || !self.compiler.has_compiled() {
-                due.get_or_insert(now + self.server.pace.gather);
+                // Where objects change all the time, compiling them takes a fifth of it at most.
+                due.get_or_insert((now + self.server.pace.gather).max(self.rested));
             }
             let ready = self.compiler.has_compiled()
                 || self.keeper.is_settled()
@@ -343,6 +359,7 @@ impl Driver {
 
     /// Begins and ends watches.
     async fn plan(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
         let wishes = self.keeper.wishes();
         let mut wanted = Vec::new();
         for (kind, version) in self.served.clone() {
@@ -434,7 +451,9 @@ impl Driver {
     /// Compiles what changed, and hands it to the engine. False: nobody listens.
     async fn publish(&mut self) -> bool {
         let edits = self.keeper.take_edits();
+        let began = Instant::now();
         let Some((source, mesh)) = self.compiler.compile(edits).await else { return false };
+        self.rested = Instant::now() + (began.elapsed() * 4).min(self.server.pace.longest);
         let at = clock::now().0;
         let objects = self.keeper.count();
         let bytes = self.server.bytes.load(Ordering::Relaxed);

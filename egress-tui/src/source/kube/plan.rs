@@ -25,15 +25,15 @@ const ROUTERS: [&str; 3] =
 const MOST_SELECTORS: usize = 24;
 
 /// Name of the ConfigMap of the mesh; those of revisions have the revision behind it.
-pub const MESH_CONFIG: &str = "istio";
+pub(super) const MESH_CONFIG: &str = "istio";
 
 /// What the objects ask for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wishes {
+pub(super) struct Wishes {
     /// Label selectors of gateways.
-    pub selectors: BTreeSet<String>,
+    pub(super) selectors: BTreeSet<String>,
     /// Revisions of control planes, but for the default one.
-    pub revisions: BTreeSet<String>,
+    pub(super) revisions: BTreeSet<String>,
 }
 
 /// The watches of one kind.

@@ -13,7 +13,7 @@ const LONGEST: usize = 16 << 10;
 const OURS: [&str; 6] = ["istio-proxy", "istio-init", "istio-validation", "enable-core-dump", "discovery", "istio-cni"];
 
 /// Trims an object of a kind. `api_version` and `kind` are written into it: items of lists come without.
-pub fn trim(mut object: Value, api_version: &str, kind: &str) -> Value {
+pub(super) fn trim(mut object: Value, api_version: &str, kind: &str) -> Value {
     let Value::Object(whole) = &mut object else { return object };
     let mut out = Map::new();
     out.insert("apiVersion".to_owned(), api_version.into());

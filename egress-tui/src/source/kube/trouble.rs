@@ -5,7 +5,7 @@ use std::fmt;
 
 /// Why a request was not answered as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub(super) enum Trouble {
     /// 403.
     Denied,
     /// 404: the server has no such kind, or not in this version.

@@ -35,7 +35,8 @@ pub struct Pace {
     pub first: Duration,
     /// but never longer than this.
     pub longest: Duration,
-    /// How long the server keeps a watch open, at most; each watch asks for three quarters of it and a random part of the rest.
+    /// How long the server keeps a watch open, at most (kube's own limit is 294 s); each asks for three quarters of it and a random part
+    /// of the rest.
     pub watch: Duration,
     /// How often rights, identity and version of the cluster are looked at.
     pub look: Duration,
@@ -52,7 +53,7 @@ impl Default for Pace {
         Self {
             first: Duration::from_millis(250),
             longest: Duration::from_secs(5),
-            watch: Duration::from_secs(300),
+            watch: Duration::from_secs(290),
             look: Duration::from_secs(30),
             gather: Duration::from_millis(40),
             patience: Duration::from_secs(10),
@@ -63,15 +64,15 @@ impl Default for Pace {
 
 /// What one watch asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub(super) struct Target {
     /// The kind.
-    pub kind: &'static Kind,
+    pub(super) kind: &'static Kind,
     /// The version that is served and understood.
-    pub version: String,
+    pub(super) version: String,
     /// Field selector.
-    pub fields: Option<String>,
+    pub(super) fields: Option<String>,
     /// Label selector.
-    pub labels: Option<String>,
+    pub(super) labels: Option<String>,
 }
 
 impl Target {
@@ -98,20 +99,20 @@ impl Target {
 }
 
 /// Namespace and name; the namespace is empty for objects of the whole cluster.
-pub type Key = (String, String);
+pub(super) type Key = (String, String);
 
 /// An object, trimmed.
 #[derive(Debug)]
-pub struct Item {
+pub(super) struct Item {
     /// Its name.
-    pub key: Key,
+    pub(super) key: Key,
     /// What is kept of it.
-    pub value: Value,
+    pub(super) value: Value,
 }
 
 /// What a watch has to say.
 #[derive(Debug)]
-pub enum News {
+pub(super) enum News {
     /// These are all objects.
     All(Vec<Item>),
     /// An object is new or changed.
@@ -125,7 +126,7 @@ pub enum News {
 }
 
 /// What all watches share.
-pub struct Server {
+pub(super) struct Server {
     pub(super) connection: Connection,
     pub(super) pace: Pace,
     /// The server streams lists; false once it refused.
@@ -206,15 +207,19 @@ pub(super) async fn follow(
 ) {
     let mut follower = Follower { api_version: target.api_version(), target, server, out, from: None };
     let mut pause = Pause::new(&follower.server.pace);
+    let mut living = *era.borrow_and_update();
     loop {
-        era.mark_unchanged();
+        let now = *era.borrow_and_update();
+        if now != living {
+            (living, follower.from) = (now, None);
+        }
         let told = tokio::select! {
             told = follower.round(&mut pause) => told,
             changed = era.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                follower.from = None;
+                living = u64::MAX;
                 continue;
             }
         };
@@ -224,10 +229,9 @@ pub(super) async fn follow(
             Err(End::Trouble(trouble)) => trouble,
         };
         match &trouble {
-            Trouble::Gone => follower.from = None,
+            // A kind that went and came back has another history.
+            Trouble::Gone | Trouble::NotServed => follower.from = None,
             Trouble::NotAccepted(_) => follower.server.connection.renew().await,
-            // The kind may have gone and come back between: its history is another one.
-            Trouble::NotServed => follower.from = None,
             _ => {}
         }
         if follower.tell(News::Closed(trouble)).await.is_err() {
@@ -239,7 +243,7 @@ pub(super) async fn follow(
                 if changed.is_err() {
                     return;
                 }
-                follower.from = None;
+                living = u64::MAX;
             }
         }
     }
@@ -250,9 +254,9 @@ enum End {
     Trouble(Trouble),
 }
 
-impl<T: Into<Trouble>> From<T> for End {
-    fn from(trouble: T) -> Self {
-        Self::Trouble(trouble.into())
+impl From<Trouble> for End {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
     }
 }
 
