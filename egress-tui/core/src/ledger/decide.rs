@@ -371,7 +371,11 @@ impl Ledger {
             verdict: judged.judgement.verdict,
             reason: judged.judgement.reason(),
         };
-        if socket.booked.as_ref().is_some_and(|b| b.key == flow_key) {
+        if let Some(booked) = socket.booked.as_ref().filter(|b| b.key == flow_key) {
+            if self.again {
+                // The same verdict, by other objects perhaps.
+                self.changed |= self.flows.refresh(booked, judged.judgement, judged.expected);
+            }
             return;
         }
         let node = self.node_of(&socket.opener);

@@ -8,7 +8,8 @@ use sha1::{Digest as _, Sha1};
 
 use crate::id::{FlowId, WallTime};
 use crate::input::{Counters, Transport};
-use crate::verdict::{Class, Reason, Verdict};
+use crate::mesh::{Expected, Outcome};
+use crate::verdict::{Class, Judgement, Reason, Verdict};
 use crate::world::{Flow, Leg};
 
 /// Rows that are kept; connections beyond it are counted as lost in stage `flows`. 1 KiB each.
@@ -205,6 +206,15 @@ impl Flows {
     /// The row of a booked connection.
     pub(super) fn row(&self, booked: &Booked) -> Option<&Arc<Flow>> {
         self.rows[booked.row].as_ref()
+    }
+
+    /// The chain of a booked connection is another one; whether that changed anything.
+    pub(super) fn refresh(&mut self, booked: &Booked, judgement: Judgement, expected: Option<Arc<Expected>>) -> bool {
+        let Some(flow) = self.rows[booked.row].as_mut().filter(|row| *row.judgement != judgement) else { return false };
+        let flow = Arc::make_mut(flow);
+        flow.judgement = Arc::new(judgement);
+        flow.expected = expected.filter(|e| e.outcome != Outcome::NotCaptured);
+        true
     }
 
     /// The objects that a connection was judged by turned out to be those of the moment.

@@ -102,6 +102,8 @@ pub struct Ledger {
     changes: VecDeque<Arc<ObjectChange>>,
     /// What the change that takes effect now consists of.
     latest: Vec<Arc<ObjectChange>>,
+    /// What is booked is judged again.
+    again: bool,
     history: VecDeque<Option<[u64; Class::ALL.len()]>>,
     now: Nanos,
     wall: WallTime,
@@ -164,6 +166,7 @@ impl Ledger {
             lost: BTreeMap::new(),
             changes: VecDeque::new(),
             latest: Vec::new(),
+            again: false,
             history: VecDeque::new(),
             now: Nanos::default(),
             wall: WallTime::default(),

@@ -93,11 +93,13 @@ impl Ledger {
             let gone = before && self.sockets.get(key).is_some_and(|s| s.role == Role::Stranger);
             !(gone && self.sockets.get(key).is_some_and(|s| s.booked.is_some()))
         });
+        self.again = true;
         for key in keys {
             if self.sockets.get(&key).is_some_and(|s| s.booked.is_some()) {
                 self.settle(key);
             }
         }
+        self.again = false;
     }
 
     /// Why a connection that was booked is another verdict now, if objects are why.
