@@ -73,9 +73,7 @@ pub fn apply(command: &Command, arguments: Vec<OsString>, given: Option<&Path>) 
             let other_source = |name: &str| {
                 let ours = if name == "mesh" { &instead[1..] } else { &instead[..1] };
                 instead.contains(&name)
-                    && ours.iter().any(|other| {
-                        known.iter().any(|k| k == other) || given_otherwise(&matches, other)
-                    })
+                    && ours.iter().any(|other| known.iter().any(|k| k == other) || given_otherwise(&matches, other))
             };
             if known.contains(key) || other_source(name) || given_otherwise(&matches, &name.replace('-', "_")) {
                 continue;

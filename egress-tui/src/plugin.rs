@@ -83,7 +83,11 @@ fn candidates(words: &[String]) -> Vec<String> {
     let all: Vec<String> = if let Some(argument) = awaited.filter(|a| a.get_action().takes_values()) {
         values(argument)
     } else if last.starts_with('-') {
-        here.get_arguments().filter(|a| !a.is_hide_set()).filter_map(|a| a.get_long()).map(|l| format!("--{l}")).collect()
+        here.get_arguments()
+            .filter(|a| !a.is_hide_set())
+            .filter_map(|a| a.get_long())
+            .map(|l| format!("--{l}"))
+            .collect()
     } else {
         let verbs = here.get_subcommands().filter(|c| !c.is_hide_set()).map(|c| c.get_name().to_owned());
         verbs.chain(here.get_positionals().flat_map(values)).collect()

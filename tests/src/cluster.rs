@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::Arc;
-use std::sync::mpsc as lines;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc as lines};
 use std::time::Duration;
 
 use egress_core::id::ObjectRef;
@@ -44,7 +44,9 @@ fn program() -> PathBuf {
 
 /// The tests need no right but that of building a large program; without root, a developer's machine, they are skipped.
 pub fn wanted() -> bool {
-    std::env::var_os("EGRESS_REQUIRE_LIVE").is_some() || std::env::var_os("EGRESS_APISERVER").is_some() || rustix::process::geteuid().is_root()
+    std::env::var_os("EGRESS_REQUIRE_LIVE").is_some()
+        || std::env::var_os("EGRESS_APISERVER").is_some()
+        || rustix::process::geteuid().is_root()
 }
 
 struct Process {
@@ -62,18 +64,38 @@ impl Drop for Process {
     }
 }
 
+/// A folder that goes with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let path = format!("/tmp/eg-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        fs::create_dir(&path).expect("a new folder");
+        Self(path.into())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed is in nobody's way.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// A cluster: its folder, and its server while that runs.
 pub struct ApiServer {
-    folder: tempfile::TempDir,
-    flags: Vec<String>,
+    // Ends before its folder goes.
     process: Option<Process>,
+    folder: Folder,
+    flags: Vec<String>,
 }
 
 impl ApiServer {
     /// A new cluster, whose server runs with these flags of kube-apiserver.
     pub async fn start(flags: &[&str]) -> Self {
         // Sockets' paths are short: no folder of the test programs.
-        let folder = tempfile::Builder::new().prefix("eg-").tempdir_in("/tmp").expect("a folder");
+        let folder = Folder::new();
         let flags = flags.iter().map(|f| (*f).to_owned()).collect();
         let mut server = Self { folder, flags, process: None };
         server.run();
@@ -90,10 +112,10 @@ impl ApiServer {
     /// Starts the server on what the folder holds.
     pub fn run(&mut self) {
         assert!(self.process.is_none(), "it runs");
-        let log = fs::File::options().create(true).append(true).open(self.folder.path().join("log")).expect("a log");
+        let log = fs::File::options().create(true).append(true).open(self.folder.0.join("log")).expect("a log");
         let mut child = Command::new(program())
             .arg("-dir")
-            .arg(self.folder.path())
+            .arg(&self.folder.0)
             .arg("--")
             .args(&self.flags)
             .stdin(Stdio::piped())
@@ -118,7 +140,7 @@ impl ApiServer {
     fn line(&mut self) -> Value {
         let process = self.process.as_mut().expect("it runs");
         let Ok(line) = process.output.recv_timeout(LONG) else {
-            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            let log = fs::read_to_string(self.folder.0.join("log")).unwrap_or_default();
             let last: Vec<&str> = log.lines().rev().take(20).collect();
             panic!("the API server ended, or is silent: {last:#?}");
         };
@@ -138,13 +160,15 @@ impl ApiServer {
         let process = self.process.as_mut().expect("it runs");
         for object in objects {
             let name = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
-            let place = match (object["kind"].as_str().unwrap_or_default(), text(&object["apiVersion"]).split_once('/')) {
+            let place = match (object["kind"].as_str().unwrap_or_default(), text(&object["apiVersion"]).split_once('/'))
+            {
                 ("Node", None) => "minions".to_owned(),
                 ("Service", None) => "services/specs".to_owned(),
                 (kind, Some((group, _))) if group.contains('.') => format!("{group}/{}", plural(kind)),
                 (kind, _) => plural(kind),
             };
-            let namespace = if name("namespace").is_empty() { String::new() } else { format!("{}/", name("namespace")) };
+            let namespace =
+                if name("namespace").is_empty() { String::new() } else { format!("{}/", name("namespace")) };
             let line = format!("put /registry/{place}/{namespace}{} {object}\n", name("name"));
             // A thread empties the other pipe.
             process.input.write_all(line.as_bytes()).expect("it listens");
@@ -172,41 +196,41 @@ impl ApiServer {
     /// Keeps a copy of the data of a server that does not run.
     pub fn back_up(&self) {
         assert!(self.process.is_none(), "it runs");
-        copy(&self.folder.path().join("etcd"), &self.folder.path().join("backup"));
+        copy(&self.folder.0.join("etcd"), &self.folder.0.join("backup"));
     }
 
     /// Puts the copy in the place of the data.
     pub fn restore(&self) {
         self.wipe();
-        copy(&self.folder.path().join("backup"), &self.folder.path().join("etcd"));
+        copy(&self.folder.0.join("backup"), &self.folder.0.join("etcd"));
     }
 
     /// Takes all data away: the next start is another cluster at the same address.
     pub fn wipe(&self) {
         assert!(self.process.is_none(), "it runs");
-        fs::remove_dir_all(self.folder.path().join("etcd")).expect("removable");
+        fs::remove_dir_all(self.folder.0.join("etcd")).expect("removable");
     }
 
     /// The administrator's configuration.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.folder.path().join("admin.kubeconfig")
+        self.folder.0.join("admin.kubeconfig")
     }
 
     /// A configuration with a bearer token in a file, as pods have it.
     pub fn kubeconfig_with_token(&self, token: &str) -> PathBuf {
         let text = fs::read_to_string(self.kubeconfig()).expect("readable");
         let mut config: Value = serde_json::from_str(&text).expect("JSON");
-        let place = self.folder.path().join("token");
+        let place = self.folder.0.join("token");
         fs::write(&place, token).expect("writable");
         config["users"][0]["user"] = json!({"tokenFile": place});
-        let path = self.folder.path().join("token.kubeconfig");
+        let path = self.folder.0.join("token.kubeconfig");
         fs::write(&path, config.to_string()).expect("writable");
         path
     }
 
     /// Another token in that file.
     pub fn rotate(&self, token: &str) {
-        fs::write(self.folder.path().join("token"), token).expect("writable");
+        fs::write(self.folder.0.join("token"), token).expect("writable");
     }
 
     /// A client that may do everything.

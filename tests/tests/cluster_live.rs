@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use egress_core::id::ObjectRef;
-use egress_tests::cluster::{
-    ApiServer, Watching, entry, namespace, pod, quick, reads, role, wanted,
-};
+use egress_tests::cluster::{ApiServer, Watching, entry, namespace, pod, quick, reads, role, wanted};
 use egress_tui::source::kube::{Pace, Pods};
 use serde_json::{Value, json};
 
@@ -78,12 +76,23 @@ async fn of_pods_those_of_the_node_and_those_that_route_are_known() {
     control["metadata"]["labels"] = json!({"app": "istiod", "istio.io/rev": "canary"});
     let selecting = json!({"apiVersion": "networking.istio.io/v1", "kind": "Gateway", "metadata": {"name": "g", "namespace": "shop"},
         "spec": {"selector": {"gw": "mine"}, "servers": []}});
-    let settings = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "shop"},
-        "data": {"mesh": "rootNamespace: shop\n", "other": "no"}});
+    let settings = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "shop"},
+        "data": {"mesh": "rootNamespace: shop\n", "other": "no"}})
+    };
     server
         .apply_all(&[
-            namespace("shop"), node("w1"), node("w2"), gateway, control, selecting, settings("istio"), settings("istio-canary"),
-            settings("another"), pod("shop", "here", "w1", "10.1.0.1"), pod("shop", "there", "w2", "10.1.1.3"),
+            namespace("shop"),
+            node("w1"),
+            node("w2"),
+            gateway,
+            control,
+            selecting,
+            settings("istio"),
+            settings("istio-canary"),
+            settings("another"),
+            pod("shop", "here", "w1", "10.1.0.1"),
+            pod("shop", "there", "w2", "10.1.1.3"),
         ])
         .await;
     let mut seen = Watching::new(&server.printed().await, Pods::OfNode("w1".into()), quick());
@@ -122,7 +131,10 @@ async fn a_server_that_dies_and_comes_back_is_stale_and_then_known_with_all_that
     server.run();
     server.delete(&entry("shop", "before")).await;
     server.apply(&entry("shop", "after")).await;
-    seen.until("what happened since", |w| w.has("ServiceEntry", "shop", "after") && !w.has("ServiceEntry", "shop", "before")).await;
+    seen.until("what happened since", |w| {
+        w.has("ServiceEntry", "shop", "after") && !w.has("ServiceEntry", "shop", "before")
+    })
+    .await;
     seen.until("that it is not stale", |w| w.state.stale.is_none()).await;
     seen.stop().await;
 }
@@ -146,7 +158,8 @@ async fn history_that_is_gone_is_listed_anew() {
     }
     server.tell("compact");
     server.delete(&entry("shop", "one")).await;
-    seen.until("the deletion", |w| !w.has("ServiceEntry", "shop", "one") && w.has("ServiceEntry", "shop", "other")).await;
+    seen.until("the deletion", |w| !w.has("ServiceEntry", "shop", "one") && w.has("ServiceEntry", "shop", "other"))
+        .await;
 
     // 2: a restart after changes that the watch did not see: its version is older than what the new cache remembers.
     server.kill();
@@ -158,7 +171,10 @@ async fn history_that_is_gone_is_listed_anew() {
     }
     server.tell("compact");
     server.apply(&entry("shop", "three")).await;
-    seen.until("the third", |w| w.has("ServiceEntry", "shop", "three") && w.text("ServiceEntry", "shop", "other").contains("again4")).await;
+    seen.until("the third", |w| {
+        w.has("ServiceEntry", "shop", "three") && w.text("ServiceEntry", "shop", "other").contains("again4")
+    })
+    .await;
     seen.stop().await;
 }
 
@@ -212,7 +228,10 @@ async fn rights_that_are_missing_taken_and_given_are_told() {
     let mut seen = Watching::all(&server.kubeconfig_with_token(&token));
     seen.loaded().await;
     let pods = seen.state.gaps.iter().find(|g| g.kind == "Pod").expect("pods are denied");
-    assert_eq!(pods.missing.fix, r#"add to the ClusterRole: {apiGroups: [""], resources: ["pods"], verbs: [get, list, watch]}"#);
+    assert_eq!(
+        pods.missing.fix,
+        r#"add to the ClusterRole: {apiGroups: [""], resources: ["pods"], verbs: [get, list, watch]}"#
+    );
     assert!(seen.has("ServiceEntry", "shop", "api"), "what is granted works");
     assert!(seen.gaps().contains(&"HTTPRoute"), "{:?}", seen.gaps());
 
@@ -226,7 +245,10 @@ async fn rights_that_are_missing_taken_and_given_are_told() {
     assert!(seen.has("ServiceEntry", "shop", "api"), "what was known stays");
     server.delete(&entry("shop", "api")).await;
     server.apply_all(&[entry("shop", "new"), role("viewer", &all.into())]).await;
-    seen.until("what happened meanwhile", |w| w.has("ServiceEntry", "shop", "new") && !w.has("ServiceEntry", "shop", "api")).await;
+    seen.until("what happened meanwhile", |w| {
+        w.has("ServiceEntry", "shop", "new") && !w.has("ServiceEntry", "shop", "api")
+    })
+    .await;
     assert!(!seen.gaps().contains(&"ServiceEntry"));
     seen.stop().await;
 }
@@ -244,11 +266,19 @@ async fn a_token_that_is_no_good_any_more_is_told_and_its_successor_is_used() {
     let mut seen = Watching::new(&server.kubeconfig_with_token(&old), Pods::All, pace);
     seen.loaded().await;
     // A token whose account is gone is refused like one that has expired, but at once.
-    server.delete(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "old", "namespace": "default"}})).await;
-    seen.until("that the token is refused", |w| w.state.stale.as_ref().is_some_and(|(_, why)| why.contains("credentials"))).await;
+    server
+        .delete(
+            &json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "old", "namespace": "default"}}),
+        )
+        .await;
+    seen.until("that the token is refused", |w| {
+        w.state.stale.as_ref().is_some_and(|(_, why)| why.contains("credentials"))
+    })
+    .await;
     server.rotate(&new);
     server.apply(&entry("shop", "later")).await;
-    seen.until("an entry, with the new token", |w| w.has("ServiceEntry", "shop", "later") && w.state.stale.is_none()).await;
+    seen.until("an entry, with the new token", |w| w.has("ServiceEntry", "shop", "later") && w.state.stale.is_none())
+        .await;
     seen.stop().await;
 }
 
@@ -278,7 +308,10 @@ async fn a_cluster_that_was_restored_or_replaced_is_read_anew() {
     server.kill();
     server.restore();
     server.run();
-    seen.until("what the backup has", |w| w.has("ServiceEntry", "shop", "old") && !w.has("ServiceEntry", "shop", "busy")).await;
+    seen.until("what the backup has", |w| {
+        w.has("ServiceEntry", "shop", "old") && !w.has("ServiceEntry", "shop", "busy")
+    })
+    .await;
 
     // Another cluster at the same address, whose versions may be higher or lower.
     server.kill();
@@ -287,7 +320,10 @@ async fn a_cluster_that_was_restored_or_replaced_is_read_anew() {
     server.install(|name| name.ends_with(".networking.istio.io")).await;
     server.apply_all(&[namespace("else"), entry("else", "where")]).await;
     server.printed().await;
-    seen.until("the other cluster", |w| w.has("ServiceEntry", "else", "where") && !w.has("ServiceEntry", "shop", "old")).await;
+    seen.until("the other cluster", |w| {
+        w.has("ServiceEntry", "else", "where") && !w.has("ServiceEntry", "shop", "old")
+    })
+    .await;
     assert!(!seen.has("Namespace", "", "shop"));
     seen.stop().await;
 }
@@ -335,7 +371,13 @@ async fn objects_that_make_no_sense_are_kept_marked_and_harm_nobody() {
     for name in ["unknown-enum", "no-hosts", "types", "huge", "hostile", "bare", "good"] {
         assert!(seen.has("ServiceEntry", "shop", name), "{name}");
     }
-    let marked: Vec<String> = seen.mesh.problems().iter().filter_map(|p| p.object.as_ref()).map(|o: &ObjectRef| o.name.name.to_string()).collect();
+    let marked: Vec<String> = seen
+        .mesh
+        .problems()
+        .iter()
+        .filter_map(|p| p.object.as_ref())
+        .map(|o: &ObjectRef| o.name.name.to_string())
+        .collect();
     for name in ["unknown-enum", "types"] {
         assert!(marked.iter().any(|m| m == name), "{name}: {marked:?}");
     }

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 /// Objects below a folder.
 fn objects(folder: &Path) -> Vec<Value> {
-    let mut files: Vec<PathBuf> = fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path()).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path()).collect();
     files.sort();
     let texts = files.iter().map(|file| fs::read_to_string(file).expect("readable"));
     texts.flat_map(|text| manifest::parse("", &text).objects).map(|o| o.value).collect()
@@ -43,8 +44,13 @@ async fn a_cluster_answers_as_the_same_objects_in_files_do() {
     let pods = objects(&mesh).into_iter().filter(|o| o["kind"] == "Pod");
     let mut calls = String::new();
     for (nth, pod) in pods.enumerate() {
-        let name = format!("{}/{}", pod["metadata"]["namespace"].as_str().expect("text"), pod["metadata"]["name"].as_str().expect("text"));
-        for (to, payload) in [("192.0.2.10:1433", "opaque"), ("198.51.100.20:443", "tls"), ("198.51.100.30:80", "http")] {
+        let name = format!(
+            "{}/{}",
+            pod["metadata"]["namespace"].as_str().expect("text"),
+            pod["metadata"]["name"].as_str().expect("text")
+        );
+        for (to, payload) in [("192.0.2.10:1433", "opaque"), ("198.51.100.20:443", "tls"), ("198.51.100.30:80", "http")]
+        {
             let call = json!({"id": format!("{nth} {to}"), "from": name, "leg": "outbound", "to": to, "protocol": "tcp",
                 "payload": payload, "sni": (payload == "tls").then_some("api.example.org"), "host": null, "path": null});
             calls.push_str(&format!("{call}\n"));
@@ -61,6 +67,67 @@ async fn a_cluster_answers_as_the_same_objects_in_files_do() {
     assert_eq!(text(&by_cluster), text(&by_files));
 }
 
+/// What a snapshot says of flows, without what every run has anew.
+fn essence(file: &Path) -> Vec<Value> {
+    let document: Value = serde_json::from_str(&fs::read_to_string(file).expect("readable")).expect("JSON");
+    let mut flows: Vec<Value> = document["flows"].as_array().expect("flows").clone();
+    flows.retain(|f| f["leg"] != "host");
+    for flow in &mut flows {
+        let flow = flow.as_object_mut().expect("an object");
+        for own in [
+            "process",
+            "rttMicros",
+            "firstSeen",
+            "lastSeen",
+            "communityId",
+            "retransmits",
+            "bytesSent",
+            "bytesReceived",
+            "path",
+            "connections",
+            "open",
+        ] {
+            flow.remove(own);
+        }
+        flow["source"]["process"] = Value::Null;
+        flow["destination"]["name"]["ageSeconds"] = Value::Null;
+        // Sentences name processes, ports and ages; objects, fields and outcomes stay.
+        for step in flow["chain"].as_array_mut().expect("a chain") {
+            step["says"] = Value::Null;
+        }
+    }
+    flows.sort_by_key(|f| f["id"].to_string());
+    flows
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lab_sees_the_same_with_its_objects_in_a_cluster() {
+    if !wanted() || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut server = ApiServer::with_kinds(&[]).await;
+    load(&mut server, objects(&program::repository().join("tests/lab/dwh-static-tcp/mesh"))).await;
+    let config = server.printed().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let lab = |name: &str, more: &[&str]| {
+        let file = folder.path().join(name);
+        let mut lab = Command::new(env!("CARGO"));
+        lab.current_dir(program::repository()).args(["xtask", "lab", "--seconds", "6", "--json"]).arg(&file).args(more);
+        let out = lab.output().expect("cargo xtask lab");
+        assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+        file
+    };
+    let by_files = lab("files.json", &[]);
+    let by_cluster = lab("cluster.json", &["--kubeconfig", config.to_str().expect("text")]);
+    assert_eq!(essence(&by_cluster), essence(&by_files));
+    let document: Value = serde_json::from_str(&fs::read_to_string(by_cluster).expect("readable")).expect("JSON");
+    assert_eq!(
+        (&document["coverage"]["mesh"]["source"], &document["cluster"]),
+        (&"cluster tests".into(), &"tests".into())
+    );
+    assert_eq!((&document["coverage"]["mesh"]["stale"], &document["incomplete"]), (&Value::Null, &json!([])));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_may_not_be_read_is_said_with_the_rule_and_in_the_exit_code() {
     if !wanted() {
@@ -72,7 +139,18 @@ async fn what_may_not_be_read_is_said_with_the_rule_and_in_the_exit_code() {
         reads("", &["namespaces", "nodes", "pods", "services", "configmaps"]),
         reads("discovery.k8s.io", &["*"]),
         reads("apiextensions.k8s.io", &["*"]),
-        reads("networking.istio.io", &["serviceentries", "gateways", "destinationrules", "sidecars", "workloadentries", "envoyfilters", "proxyconfigs"]),
+        reads(
+            "networking.istio.io",
+            &[
+                "serviceentries",
+                "gateways",
+                "destinationrules",
+                "sidecars",
+                "workloadentries",
+                "envoyfilters",
+                "proxyconfigs"
+            ]
+        ),
     ]);
     let config = server.kubeconfig_with_token(&server.account("narrow", &rules).await);
     let config = config.to_str().expect("text");
@@ -82,9 +160,24 @@ async fn what_may_not_be_read_is_said_with_the_rule_and_in_the_exit_code() {
     assert!(text(&answer).contains("shop/cart"), "what can be told is told");
     let told = said(&answer);
     assert!(told.contains("no right to list and watch virtualservices.networking.istio.io"), "{told}");
-    assert!(told.contains(r#"{apiGroups: ["networking.istio.io"], resources: ["virtualservices"], verbs: [get, list, watch]}"#), "{told}");
+    assert!(
+        told.contains(
+            r#"{apiGroups: ["networking.istio.io"], resources: ["virtualservices"], verbs: [get, list, watch]}"#
+        ),
+        "{told}"
+    );
     // The namespace of a pod that is named without one.
-    let answer = program::run(&["explain", "--kubeconfig", config, "-n", "shop", "--from", "cart", "--to", "api.example.com:443"]);
+    let answer = program::run(&[
+        "explain",
+        "--kubeconfig",
+        config,
+        "-n",
+        "shop",
+        "--from",
+        "cart",
+        "--to",
+        "api.example.com:443",
+    ]);
     assert_eq!(answer.status.code(), Some(5), "{}", said(&answer));
 
     let doctor = program::run(&["doctor", "--kubeconfig", config, "-o", "json"]);
@@ -123,7 +216,15 @@ async fn what_is_printed_to_be_installed_is_admitted_and_only_reads() {
     assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
     assert!(text(&refused).contains("forbidden"), "{}", text(&refused));
 
-    let set = program::run(&["manifests", "--nodes", "pool=edge", "--image", "registry.example/egress-tui:1", "-n", "watchers"]);
+    let set = program::run(&[
+        "manifests",
+        "--nodes",
+        "pool=edge",
+        "--image",
+        "registry.example/egress-tui:1",
+        "-n",
+        "watchers",
+    ]);
     let read = manifest::parse("", &text(&set));
     assert!(read.problems.is_empty(), "{:?}", read.problems);
     let objects: Vec<Value> = read.objects.into_iter().map(|o| o.value).collect();
@@ -163,7 +264,8 @@ fn a_chart_and_a_folder_for_kustomize_come_from_the_same_source() {
     let values = one(chart.join("values.yaml"));
     let mut template = fs::read_to_string(chart.join("templates/daemonset.yaml")).expect("readable");
     for (name, indent) in [("resources", 10), ("nodeSelector", 8), ("tolerations", 8)] {
-        let lines: String = egress_core::yaml::write(&values[name]).lines().map(|l| format!("\n{:indent$}{l}", "")).collect();
+        let lines: String =
+            egress_core::yaml::write(&values[name]).lines().map(|l| format!("\n{:indent$}{l}", "")).collect();
         let directive = format!("{{{{- toYaml .Values.{name} | nindent {indent} }}}}");
         let at = template.find(&directive).unwrap_or_else(|| panic!("{name}: {template}"));
         // What stands before `{{-` up to the last word is taken away, as Helm does.
@@ -171,7 +273,9 @@ fn a_chart_and_a_folder_for_kustomize_come_from_the_same_source() {
         template = format!("{head}{lines}{}", &template[at + directive.len()..]);
     }
     let image = values["image"].as_str().expect("text");
-    let rendered = template.replace("{{ .Values.image | quote }}", &format!("\"{image}\"")).replace("{{ .Release.Namespace }}", "egress-tui");
+    let rendered = template
+        .replace("{{ .Values.image | quote }}", &format!("\"{image}\""))
+        .replace("{{ .Release.Namespace }}", "egress-tui");
     let read = manifest::parse("", &rendered);
     assert!(read.problems.is_empty(), "{:?}\n{rendered}", read.problems);
     assert_eq!(read.objects[0].value, one(base.join("daemonset.yaml")));
@@ -183,7 +287,10 @@ async fn the_static_program_runs_where_there_is_nothing_else() {
         return;
     }
     let Some(program) = std::env::var_os("EGRESS_STATIC") else {
-        assert!(std::env::var_os("EGRESS_REQUIRE_LIVE").is_none(), "cargo xtask image, then EGRESS_STATIC=target/image/egress-tui");
+        assert!(
+            std::env::var_os("EGRESS_REQUIRE_LIVE").is_none(),
+            "cargo xtask image, then EGRESS_STATIC=target/image/egress-tui"
+        );
         return;
     };
     let server = ApiServer::with_kinds(&[]).await;
@@ -203,7 +310,12 @@ async fn the_static_program_runs_where_there_is_nothing_else() {
     fs::write(root.path().join("config"), config.to_string()).expect("writable");
     let run = |arguments: &[&str]| {
         let mut chroot = Command::new("chroot");
-        chroot.env_clear().env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin").arg(root.path()).arg("/egress-tui").args(arguments);
+        chroot
+            .env_clear()
+            .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+            .arg(root.path())
+            .arg("/egress-tui")
+            .args(arguments);
         chroot.output().expect("chroot")
     };
     let version = run(&["--version"]);
@@ -218,8 +330,9 @@ fn large(pods: usize, entries: usize) -> Vec<Value> {
     let when = "2026-01-01T00:00:00Z";
     let space = |n: usize| format!("ns-{}", n % 200);
     let uid = |kind: usize, n: usize| format!("{kind:08x}-0000-4000-8000-{n:012x}");
-    let environment: Vec<Value> =
-        (0..40).map(|n| json!({"name": format!("VARIABLE_{n}"), "value": format!("a value of some length {n}")})).collect();
+    let environment: Vec<Value> = (0..40)
+        .map(|n| json!({"name": format!("VARIABLE_{n}"), "value": format!("a value of some length {n}")}))
+        .collect();
     let mut all: Vec<Value> = (0..200)
         .map(|n| {
             let name = space(n);
@@ -303,7 +416,11 @@ async fn a_large_cluster_is_read_soon_and_kept_small() {
     let mut seen = Watching::new(&config, node, egress_tests::cluster::quick());
     seen.loaded().await;
     let figures = seen.figures();
-    println!("one node: {} pods, {:.1} MiB received", figures.objects["Pod"], figures.bytes as f64 / f64::from(1 << 20));
+    println!(
+        "one node: {} pods, {:.1} MiB received",
+        figures.objects["Pod"],
+        figures.bytes as f64 / f64::from(1 << 20)
+    );
     assert_eq!(figures.objects.get("Pod"), Some(&(PODS / 200)));
     seen.stop().await;
 }

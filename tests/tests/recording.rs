@@ -341,7 +341,8 @@ fn object(name: &str, host: &str) -> RawObject {
 #[test]
 fn changes_of_objects_cost_what_changed_and_are_played_as_they_were() {
     let source = || MeshSource { kind: "cluster".into(), objects: 100, ..MeshSource::default() };
-    let first = Mesh::compile((0..100).map(|n| object(&format!("e{n}"), "a.example")).collect(), &MeshOptions::default());
+    let first =
+        Mesh::compile((0..100).map(|n| object(&format!("e{n}"), "a.example")).collect(), &MeshOptions::default());
     let remove = Change::remove(&object("e2", "")).expect("it has a name");
     let second = first.edited([Change::Put(object("e1", "b.example")), remove]);
     let state = ClusterState { name: "c".into(), stale: Some((WallTime(5), "refused".into())), gaps: Vec::new() };
@@ -372,8 +373,5 @@ fn changes_of_objects_cost_what_changed_and_are_played_as_they_were() {
     let world = last_world(inputs(entries));
     assert_eq!(world.coverage.cluster, Some(state));
     let told: Vec<String> = world.changes.iter().map(|c| c.told(world.now)).collect();
-    assert_eq!(
-        told,
-        ["changed 1 s ago: ServiceEntry n/e1 .spec.hosts[0]", "removed 1 s ago: ServiceEntry n/e2"]
-    );
+    assert_eq!(told, ["changed 1 s ago: ServiceEntry n/e1 .spec.hosts[0]", "removed 1 s ago: ServiceEntry n/e2"]);
 }

@@ -175,7 +175,10 @@ async fn mesh(common: &Common, checks: &mut Vec<Check>) -> anyhow::Result<Exit> 
     if common.mesh.is_empty() && !observe::cluster(common).is_known() {
         checks.push(
             Check::new("mesh", State::Warn, "no objects: no cluster is configured, and nothing was named with --mesh")
-                .but("flows are shown, without verdicts", "name manifests or dumps with --mesh PATH, or a --kubeconfig"),
+                .but(
+                    "flows are shown, without verdicts",
+                    "name manifests or dumps with --mesh PATH, or a --kubeconfig",
+                ),
         );
         return Ok(Exit::Done);
     }
@@ -183,7 +186,8 @@ async fn mesh(common: &Common, checks: &mut Vec<Check>) -> anyhow::Result<Exit> 
         Ok(objects) => (objects, Exit::Done),
         Err(why) => {
             let check = Check::new("mesh", State::Missing, why);
-            let fix = if common.mesh.is_empty() { "see --kubeconfig and --context" } else { "mend the path or its rights" };
+            let fix =
+                if common.mesh.is_empty() { "see --kubeconfig and --context" } else { "mend the path or its rights" };
             checks.push(check.but("flows are shown, without verdicts", fix));
             return Ok(Exit::Cluster);
         }

@@ -127,8 +127,7 @@ async fn live(common: &Common, tapes: &Tapes, wanted: Wanted) -> anyhow::Result<
         }
     }
     // The engine has taken over all of the above once it published a world that holds it.
-    let known =
-        |w: &Arc<World>| !w.coverage.capture.hooks.is_empty() && (!with_mesh || w.coverage.mesh_generation > 0);
+    let known = |w: &Arc<World>| !w.coverage.capture.hooks.is_empty() && (!with_mesh || w.coverage.mesh_generation > 0);
     worlds.wait_for(known).await.context("the engine ended")?;
     if let Some(ready) = &ready {
         if let Some(older) = &mut older {
@@ -164,11 +163,8 @@ pub async fn play(replay: Replay, common: &Common, tapes: &Tapes, wanted: Wanted
     let engine = tokio::spawn(engine::run(ledger, receive, publish, None::<Tape>));
     // Objects of today's cluster judge a recording only where somebody asks for it.
     let named = cluster(common).is_named();
-    let (mut exit, mut cluster) = if named || !common.mesh.is_empty() {
-        load(common, &send, kube::Pods::All).await?
-    } else {
-        (Exit::Done, None)
-    };
+    let (mut exit, mut cluster) =
+        if named || !common.mesh.is_empty() { load(common, &send, kube::Pods::All).await? } else { (Exit::Done, None) };
     if let Some(Err(why)) = match &mut cluster {
         Some(cluster) => Some(first_answer(cluster).await),
         None => None,

@@ -64,6 +64,9 @@ pub(crate) struct Lab {
     /// Also keep all observations in FILE (egress-tui --record)
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// The program reads the objects from this cluster, which must have those of the scenario (cargo xtask apiserver)
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
     /// How long --json observes
     #[arg(long, value_name = "SECONDS", default_value_t = 8)]
     seconds: u64,
@@ -150,7 +153,7 @@ impl Lab {
             node.proxies,
             began.elapsed().as_secs_f32()
         );
-        let program = Program::new(program, &node, self.record.as_deref());
+        let program = Program::new(program, &node, self.record.as_deref(), self.kubeconfig.as_deref());
         let code = match &self.json {
             Some(file) if self.burst.is_empty() => {
                 let plays = variants(&node, scenario)?;

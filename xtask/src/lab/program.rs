@@ -53,9 +53,13 @@ const ROUNDS: u32 = 700;
 
 impl Program {
     /// For this node.
-    pub(crate) fn new(binary: &Path, node: &Node, record: Option<&Path>) -> Self {
+    pub(crate) fn new(binary: &Path, node: &Node, record: Option<&Path>, cluster: Option<&Path>) -> Self {
         let text = |path: &Path| path.display().to_string();
-        let options = ["--mesh", &text(&node.mesh), "--cgroup-root", &text(&node.run.observed), "--node", &node.name];
+        let (from, place) = match cluster {
+            Some(kubeconfig) => ("--kubeconfig", text(kubeconfig)),
+            None => ("--mesh", text(&node.mesh)),
+        };
+        let options = [from, &place, "--cgroup-root", &text(&node.run.observed), "--node", &node.name];
         let record = record.map(|file| ["--record".to_owned(), text(file)]);
         Self {
             binary: binary.to_owned(),

@@ -222,7 +222,9 @@ impl Flows {
         if !std::mem::take(&mut booked.stale) {
             return;
         }
-        for flow in [self.rows[booked.row].as_mut(), booked.each.and_then(|i| self.each[i].as_mut())].into_iter().flatten() {
+        for flow in
+            [self.rows[booked.row].as_mut(), booked.each.and_then(|i| self.each[i].as_mut())].into_iter().flatten()
+        {
             let flow = Arc::make_mut(flow);
             flow.stale = flow.stale.saturating_sub(1);
         }

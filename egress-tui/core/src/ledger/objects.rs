@@ -150,9 +150,21 @@ fn matters(gap: &Gap, socket: &Socket) -> bool {
         "HTTPRoute" | "GRPCRoute" => matches!(bytes, Bytes::Http | Bytes::Http2 | Bytes::Unknown),
         "TLSRoute" => matches!(bytes, Bytes::Tls | Bytes::Unknown),
         "TCPRoute" => socket.transport == Transport::Tcp,
-        "ServiceEntry" | "VirtualService" | "Gateway" | "DestinationRule" | "Sidecar" | "WorkloadEntry" | "EnvoyFilter"
-        | "AuthorizationPolicy" | "GatewayClass" | "ReferenceGrant" | "Namespace" | "Service" | "EndpointSlice"
-        | "ConfigMap" | "Pod" => true,
+        "ServiceEntry"
+        | "VirtualService"
+        | "Gateway"
+        | "DestinationRule"
+        | "Sidecar"
+        | "WorkloadEntry"
+        | "EnvoyFilter"
+        | "AuthorizationPolicy"
+        | "GatewayClass"
+        | "ReferenceGrant"
+        | "Namespace"
+        | "Service"
+        | "EndpointSlice"
+        | "ConfigMap"
+        | "Pod" => true,
         _ => false,
     }
 }

@@ -177,7 +177,9 @@ mod tests {
 
     #[test]
     fn objects_that_differ_are_named_with_the_field() {
-        let old = format!("{SERVICE}metadata: {{name: a, namespace: n, generation: 1}}\nspec: {{tcp: [{{match: [{{port: 1}}]}}]}}\n");
+        let old = format!(
+            "{SERVICE}metadata: {{name: a, namespace: n, generation: 1}}\nspec: {{tcp: [{{match: [{{port: 1}}]}}]}}\n"
+        );
         let new = old.replace("port: 1", "port: 2").replace("generation: 1", "generation: 2");
         assert_eq!(told(&new, &old), ["changed VirtualService n/a .spec.tcp[0].match[0].port"]);
         assert_eq!(told(&old, ""), ["added VirtualService n/a "]);
@@ -190,7 +192,10 @@ mod tests {
         let old = format!("{SERVICE}metadata: {{name: a, namespace: n}}\nspec: {{hosts: [b]}}\n");
         let list = format!("kind: List\nitems:\n- {}", old.trim_end().replace('\n', "\n  "));
         assert_eq!(told(&list, &old), [""; 0]);
-        assert_eq!(told(&list.replace("hosts: [b]", "hosts: [b, c]"), &list), ["changed VirtualService n/a .spec.hosts[1]"]);
+        assert_eq!(
+            told(&list.replace("hosts: [b]", "hosts: [b, c]"), &list),
+            ["changed VirtualService n/a .spec.hosts[1]"]
+        );
     }
 
     #[test]

@@ -505,7 +505,8 @@ fn detect(pods: &[Arc<PodSpec>]) -> Option<IstioVersion> {
 fn control_plane(pods: &[Arc<PodSpec>]) -> Option<&ContainerSpec> {
     let revision = |pod: &PodSpec| pod.meta.label("istio.io/rev").cloned().unwrap_or_else(|| "default".into());
     let is_istiod = |pod: &&Arc<PodSpec>| {
-        pod.meta.label("app").is_some_and(|app| app == "istiod") && !matches!(pod.phase.as_str(), "Succeeded" | "Failed")
+        pod.meta.label("app").is_some_and(|app| app == "istiod")
+            && !matches!(pod.phase.as_str(), "Succeeded" | "Failed")
     };
     let first = pods.iter().filter(is_istiod).min_by_key(|pod| {
         let revision = revision(pod);

@@ -24,7 +24,8 @@ pub(super) async fn run(common: &Common, set: &Set) -> anyhow::Result<Exit> {
             return Ok(Exit::Cluster);
         }
     };
-    let namespace = Request::new("/api/v1/namespaces").get(&set.namespace, &kube::core::params::GetParams::default())?;
+    let namespace =
+        Request::new("/api/v1/namespaces").get(&set.namespace, &kube::core::params::GetParams::default())?;
     let there = match client.request::<Value>(namespace).await {
         Ok(_) => true,
         Err(kube::Error::Api(status)) if status.code == 404 => false,

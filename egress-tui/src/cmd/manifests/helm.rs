@@ -34,7 +34,8 @@ pub(super) fn files(set: &Set) -> Vec<(String, String)> {
         "tolerations": pod["tolerations"],
         "resources": container["resources"]
     });
-    let mut files = vec![("Chart.yaml".to_owned(), yaml::write(&chart)), ("values.yaml".to_owned(), yaml::write(&values))];
+    let mut files =
+        vec![("Chart.yaml".to_owned(), yaml::write(&chart)), ("values.yaml".to_owned(), yaml::write(&values))];
     for mut object in set.objects() {
         let kind = object["kind"].as_str().unwrap_or_default().to_ascii_lowercase();
         if kind == "namespace" {
@@ -65,10 +66,15 @@ fn mark(name: &str) -> String {
 fn template(object: &Value) -> String {
     let mut text = yaml::write(object).replace(&mark("namespace"), "{{ .Release.Namespace }}");
     for (name, stands, indent) in VALUES {
-        let stands = if indent == Indent::Lines { format!("\n{}", pad(&text, name, stands)) } else { stands.to_owned() };
+        let stands =
+            if indent == Indent::Lines { format!("\n{}", pad(&text, name, stands)) } else { stands.to_owned() };
         let mark = mark(name);
         // A block begins on a line of its own: the space behind the key goes.
-        text = if indent == Indent::Lines { text.replace(&format!(" {mark}"), &stands) } else { text.replace(&mark, &stands) };
+        text = if indent == Indent::Lines {
+            text.replace(&format!(" {mark}"), &stands)
+        } else {
+            text.replace(&mark, &stands)
+        };
     }
     text
 }

@@ -51,7 +51,9 @@ impl Set {
     pub(super) fn about(&self) -> String {
         let nodes = match &self.nodes {
             None => "every node".to_owned(),
-            Some((key, value)) => format!("nodes with the label {key}={value}  (kubectl label node NAME {key}={value})"),
+            Some((key, value)) => {
+                format!("nodes with the label {key}={value}  (kubectl label node NAME {key}={value})")
+            }
         };
         format!(
             "# egress-tui {} on {nodes}. It reads, and changes nothing.\n\

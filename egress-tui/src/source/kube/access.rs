@@ -83,10 +83,7 @@ async fn post(client: &Client, resource: &str, review: &Value) -> Result<Value, 
 pub(super) fn rule(kind: &Kind, names: &[&str]) -> String {
     let quoted = |list: &[&str]| list.iter().map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(", ");
     let only = if names.is_empty() { String::new() } else { format!(", resourceNames: [{}]", quoted(names)) };
-    format!(
-        "{{apiGroups: [\"{}\"], resources: [\"{}\"]{only}, verbs: [get, list, watch]}}",
-        kind.group, kind.plural
-    )
+    format!("{{apiGroups: [\"{}\"], resources: [\"{}\"]{only}, verbs: [get, list, watch]}}", kind.group, kind.plural)
 }
 
 #[cfg(test)]

@@ -58,9 +58,7 @@ async fn one_by_one(client: &Client) -> Result<Vec<Served>, Trouble> {
 /// For each kind the first of its versions that is served.
 fn best(found: &[Served]) -> Vec<(&'static Kind, String)> {
     let is = |kind: &Kind, version: &str| {
-        found.iter().any(|(group, served, plural)| {
-            group == kind.group && served == version && plural == kind.plural
-        })
+        found.iter().any(|(group, served, plural)| group == kind.group && served == version && plural == kind.plural)
     };
     let version = |kind: &'static Kind| kind.versions.iter().find(|v| is(kind, v)).map(|v| (kind, (*v).to_owned()));
     KINDS.iter().filter_map(version).collect()
@@ -72,7 +70,8 @@ mod tests {
 
     #[test]
     fn of_several_versions_the_best_is_taken_and_unknown_ones_are_not() {
-        let served = |group: &str, version: &str, plural: &str| (group.to_owned(), version.to_owned(), plural.to_owned());
+        let served =
+            |group: &str, version: &str, plural: &str| (group.to_owned(), version.to_owned(), plural.to_owned());
         let found = [
             served("networking.istio.io", "v1alpha3", "gateways"),
             served("networking.istio.io", "v1beta1", "gateways"),

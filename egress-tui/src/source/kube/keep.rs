@@ -231,9 +231,8 @@ impl Keeper {
     /// What changed since this was last asked.
     pub(super) fn take_edits(&mut self) -> Vec<Edit> {
         let edits = std::mem::take(&mut self.edits);
-        let edit = |((kind, key), value): ((usize, Key), Option<Value>)| {
-            Some(Edit { kind: KINDS.get(kind)?, key, value })
-        };
+        let edit =
+            |((kind, key), value): ((usize, Key), Option<Value>)| Some(Edit { kind: KINDS.get(kind)?, key, value });
         edits.into_iter().filter_map(edit).collect()
     }
 

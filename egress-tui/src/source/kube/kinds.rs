@@ -63,13 +63,40 @@ const fn kind(
 
 /// All of them (semantics §1.1), in the order in which they are asked for.
 pub const KINDS: &[Kind] = &[
-    Kind { part: Part::Names, ..kind("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", &["v1"], "kinds that are installed or removed later are noticed late; which release of the Gateway API is installed is not known") },
-    kind("", "Namespace", "namespaces", &["v1"], "which namespaces are in the mesh, and what is exported to them") ,
-    Kind { part: Part::Pods, ..kind("", "Pod", "pods", &["v1"], "flows are not attributed to pods: all of them are unknown") },
+    Kind {
+        part: Part::Names,
+        ..kind(
+            "apiextensions.k8s.io",
+            "CustomResourceDefinition",
+            "customresourcedefinitions",
+            &["v1"],
+            "kinds that are installed or removed later are noticed late; which release of the Gateway API is installed is not known",
+        )
+    },
+    kind("", "Namespace", "namespaces", &["v1"], "which namespaces are in the mesh, and what is exported to them"),
+    Kind {
+        part: Part::Pods,
+        ..kind("", "Pod", "pods", &["v1"], "flows are not attributed to pods: all of them are unknown")
+    },
     kind("", "Service", "services", &["v1"], "which addresses are in the cluster, and which Services front gateways"),
-    kind("discovery.k8s.io", "EndpointSlice", "endpointslices", &["v1"], "whether gateways and Services have endpoints"),
+    kind(
+        "discovery.k8s.io",
+        "EndpointSlice",
+        "endpointslices",
+        &["v1"],
+        "whether gateways and Services have endpoints",
+    ),
     kind("", "Node", "nodes", &["v1"], "how many nodes there are, and which addresses are theirs"),
-    Kind { part: Part::MeshConfig, ..kind("", "ConfigMap", "configmaps", &["v1"], "the mesh's settings: outboundTrafficPolicy, exports and root namespace are taken to be Istio's defaults") },
+    Kind {
+        part: Part::MeshConfig,
+        ..kind(
+            "",
+            "ConfigMap",
+            "configmaps",
+            &["v1"],
+            "the mesh's settings: outboundTrafficPolicy, exports and root namespace are taken to be Istio's defaults",
+        )
+    },
     kind(NETWORKING, "ServiceEntry", "serviceentries", ISTIO, "which hosts are registered"),
     kind(NETWORKING, "VirtualService", "virtualservices", ISTIO, "which routes lead to gateways"),
     kind(NETWORKING, "Gateway", "gateways", ISTIO, "what gateways listen for"),
@@ -88,15 +115,45 @@ pub const KINDS: &[Kind] = &[
     kind(ROUTES, "TCPRoute", "tcproutes", GATEWAY, "TCP routes of the Gateway API"),
     kind(ROUTES, "ReferenceGrant", "referencegrants", GATEWAY, "which routes may refer to other namespaces"),
     kind(ROUTES, "ListenerSet", "listenersets", GATEWAY, "listeners that are added to gateways"),
-    kind("gateway.networking.x-k8s.io", "XListenerSet", "xlistenersets", EXPERIMENTAL, "listeners that are added to gateways"),
+    kind(
+        "gateway.networking.x-k8s.io",
+        "XListenerSet",
+        "xlistenersets",
+        EXPERIMENTAL,
+        "listeners that are added to gateways",
+    ),
     kind("gateway.networking.x-k8s.io", "XBackend", "xbackends", EXPERIMENTAL, "external backends of routes"),
-    kind("install.istio.io", "IstioOperator", "istiooperators", &["v1alpha1"], "the mesh's settings as its operator has them"),
+    kind(
+        "install.istio.io",
+        "IstioOperator",
+        "istiooperators",
+        &["v1alpha1"],
+        "the mesh's settings as its operator has them",
+    ),
     kind("sailoperator.io", "Istio", "istios", &["v1", "v1alpha1"], "the mesh's settings as its operator has them"),
     kind("sailoperator.io", "IstioRevision", "istiorevisions", &["v1", "v1alpha1"], "the mesh's revisions"),
-    kind("maistra.io", "ServiceMeshControlPlane", "servicemeshcontrolplanes", &["v2", "v1"], "the mesh's settings as its operator has them"),
+    kind(
+        "maistra.io",
+        "ServiceMeshControlPlane",
+        "servicemeshcontrolplanes",
+        &["v2", "v1"],
+        "the mesh's settings as its operator has them",
+    ),
     kind("maistra.io", "ServiceMeshMemberRoll", "servicemeshmemberrolls", &["v1"], "which namespaces are in the mesh"),
-    kind("servicemesh.cisco.com", "IstioMeshGateway", "istiomeshgateways", &["v1alpha1"], "gateways of the vendor's operator"),
-    kind("servicemesh.cisco.com", "IstioControlPlane", "istiocontrolplanes", &["v1alpha1"], "the mesh's settings as its operator has them"),
+    kind(
+        "servicemesh.cisco.com",
+        "IstioMeshGateway",
+        "istiomeshgateways",
+        &["v1alpha1"],
+        "gateways of the vendor's operator",
+    ),
+    kind(
+        "servicemesh.cisco.com",
+        "IstioControlPlane",
+        "istiocontrolplanes",
+        &["v1alpha1"],
+        "the mesh's settings as its operator has them",
+    ),
 ];
 
 #[cfg(test)]

@@ -60,9 +60,9 @@ impl Looker {
             let server = self.server.clone();
             self.looks.spawn(async move {
                 let look = look(&server, ask_again);
-                timeout(LONGEST, look).await.unwrap_or_else(|_| {
-                    Err(Trouble::Unreachable(format!("no answer within {} s", LONGEST.as_secs())))
-                })
+                timeout(LONGEST, look)
+                    .await
+                    .unwrap_or_else(|_| Err(Trouble::Unreachable(format!("no answer within {} s", LONGEST.as_secs()))))
             });
         }
     }

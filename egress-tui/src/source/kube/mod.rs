@@ -341,8 +341,12 @@ impl Driver {
         self.served = discover::served(&client).await?;
         self.keeper.answers(clock::now().1, None);
         self.keeper.serves(self.served.clone());
-        let new: Vec<_> =
-            self.served.iter().filter(|(kind, _)| !self.access.iter().any(|(known, _)| known == kind)).cloned().collect();
+        let new: Vec<_> = self
+            .served
+            .iter()
+            .filter(|(kind, _)| !self.access.iter().any(|(known, _)| known == kind))
+            .cloned()
+            .collect();
         if !self.access.is_empty() && !new.is_empty() {
             self.access.extend(access::ask_all(&client, &new).await);
         }

@@ -38,12 +38,8 @@ pub(super) struct Wishes {
 
 /// The watches of one kind.
 pub(super) fn targets(kind: &'static Kind, version: &str, pods: &Pods, wishes: &Wishes) -> Vec<Target> {
-    let target = |fields: Option<String>, labels: Option<String>| Target {
-        kind,
-        version: version.to_owned(),
-        fields,
-        labels,
-    };
+    let target =
+        |fields: Option<String>, labels: Option<String>| Target { kind, version: version.to_owned(), fields, labels };
     match (kind.part, pods) {
         (Part::Pods, Pods::OfNode(node)) => {
             let chosen = ROUTERS.iter().map(|s| (*s).to_owned()).chain(wishes.selectors.iter().cloned());
@@ -89,7 +85,8 @@ impl Wishes {
 
     fn revision(&mut self, name: &str) {
         // Names of revisions are DNS labels; anything else names no ConfigMap.
-        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let is_name =
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if is_name && name != "default" && name.len() <= 63 {
             self.revisions.insert(name.to_owned());
         }

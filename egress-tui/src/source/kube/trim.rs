@@ -43,7 +43,9 @@ pub(super) fn trim(mut object: Value, api_version: &str, kind: &str) -> Value {
             }
             out.extend(whole.remove("endpoints").map(|e| ("endpoints".to_owned(), each(e, endpoint))));
         }
-        "ConfigMap" => out.extend(keep(whole.remove("data"), &["mesh", "meshNetworks"]).map(|d| ("data".to_owned(), d))),
+        "ConfigMap" => {
+            out.extend(keep(whole.remove("data"), &["mesh", "meshNetworks"]).map(|d| ("data".to_owned(), d)))
+        }
         _ => {}
     }
     Value::Object(out)
@@ -197,7 +199,9 @@ mod tests {
 
     #[test]
     fn an_object_of_any_shape_is_kept_as_far_as_it_goes() {
-        for odd in [json!({}), json!({"metadata": 3, "spec": [], "status": "x"}), json!({"spec": {"containers": {"a": 1}}})] {
+        for odd in
+            [json!({}), json!({"metadata": 3, "spec": [], "status": "x"}), json!({"spec": {"containers": {"a": 1}}})]
+        {
             let kept = trim(odd, "v1", "Pod");
             assert_eq!(kept["kind"], "Pod");
         }
@@ -208,6 +212,9 @@ mod tests {
     fn long_annotations_are_left_out() {
         let huge = "x".repeat(200_000);
         let object = json!({"metadata": {"annotations": {"a.istio.io/b": huge, "networking.istio.io/exportTo": "."}}});
-        assert_eq!(trim(object, "v1", "Service")["metadata"]["annotations"], json!({"networking.istio.io/exportTo": "."}));
+        assert_eq!(
+            trim(object, "v1", "Service")["metadata"]["annotations"],
+            json!({"networking.istio.io/exportTo": "."})
+        );
     }
 }

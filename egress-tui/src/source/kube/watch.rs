@@ -77,11 +77,7 @@ pub(super) struct Target {
 
 impl Target {
     fn api_version(&self) -> String {
-        if self.kind.group.is_empty() {
-            self.version.clone()
-        } else {
-            format!("{}/{}", self.kind.group, self.version)
-        }
+        if self.kind.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.kind.group, self.version) }
     }
 
     /// The only object that is wanted.
@@ -335,8 +331,7 @@ impl Follower {
         }
         let from = if initial { String::new() } else { self.from.clone().unwrap_or_default() };
         let request = Request::new(self.target.path());
-        let request =
-            if self.named() { request.watch_metadata(&params, &from) } else { request.watch(&params, &from) };
+        let request = if self.named() { request.watch_metadata(&params, &from) } else { request.watch(&params, &from) };
         let request = request.map_err(|e| Trouble::NotUnderstood(e.to_string()))?;
         let stream = self.server.connection.client().request_stream(request).await.map_err(Trouble::from)?;
         let mut stream = pin!(stream);
@@ -351,10 +346,15 @@ impl Follower {
         loop {
             line.clear();
             let read = timeout(end.saturating_duration_since(Instant::now()), next_line(&mut stream, &mut line));
-            let read = read.await.map_err(|_| Trouble::Unreachable("the server does not end the watch".to_owned()))??;
+            let read =
+                read.await.map_err(|_| Trouble::Unreachable("the server does not end the watch".to_owned()))??;
             if read == 0 {
                 // The server ended it, or the connection broke: the next watch tells which.
-                return if first.is_some() { Err(Trouble::Unreachable("the list was cut short".into()).into()) } else { Ok(()) };
+                return if first.is_some() {
+                    Err(Trouble::Unreachable("the list was cut short".into()).into())
+                } else {
+                    Ok(())
+                };
             }
             self.server.bytes.fetch_add(read as u64, Ordering::Relaxed);
             let Ok(Line { what, object }) = serde_json::from_slice(&line) else {

@@ -174,7 +174,10 @@ fn history(out: &mut Ladder<'_>, flow: &Flow, world: &World, ui: &Ui) {
         out.entry(if i == 0 { "objects" } else { "" }, &change.told(ui.instant()), None);
     }
     if flow.stale > 0 {
-        let text = format!("{} of {} connections were judged by objects that may be out of date", flow.stale, flow.connections);
+        let text = format!(
+            "{} of {} connections were judged by objects that may be out of date",
+            flow.stale, flow.connections
+        );
         out.entry("stale", &text, None);
     }
 }
