@@ -489,6 +489,7 @@ pub fn coverage() -> Coverage {
         mesh: MeshSource { kind: "files".into(), place: "mesh/".into(), objects: 41, skipped: Vec::new() },
         mesh_at: ago(130),
         mesh_generation: 3,
+        cluster: None,
     }
 }
 

@@ -84,6 +84,16 @@ macro_rules! rules {
             /// The switches, as istiod spells them.
             pub const SWITCHES: &'static [&'static str] = &[$($name,)*];
 
+            /// What istiod's environment says. Names that are no switch, and values that Go's ParseBool refuses, change nothing
+            /// (Istio: `pkg/env`).
+            pub(crate) fn run_with<'a>(&mut self, environment: impl Iterator<Item = (&'a str, &'a str)>) {
+                for (name, value) in environment {
+                    if let Some(on) = boolean(value) {
+                        self.set(name, on);
+                    }
+                }
+            }
+
             pub(crate) fn set(&mut self, name: &str, value: bool) -> bool {
                 match name {
                     $($name => self.$field = value,)*

@@ -44,6 +44,16 @@ struct Watched {
     closed: Option<Trouble>,
 }
 
+/// Objects of a watch that was ended.
+#[derive(Debug)]
+struct Leaving {
+    id: WatchId,
+    kind: usize,
+    keys: BTreeSet<Key>,
+    /// They are used until another watch of their kind knows better.
+    used: bool,
+}
+
 #[derive(Debug, Default)]
 struct Held {
     /// What the value hashes to.
@@ -69,7 +79,7 @@ pub(super) struct Keeper {
     definitions_changed: bool,
     wishes_changed: bool,
     /// Objects of watches that were ended, until those that take their place have theirs.
-    leaving: Vec<(WatchId, usize, BTreeSet<Key>)>,
+    leaving: Vec<Leaving>,
 }
 
 fn index(kind: &Kind) -> usize {
@@ -136,22 +146,20 @@ impl Keeper {
         self.watches.insert(id, watched);
     }
 
-    /// A watch was ended by us; `forget`: its objects are gone with it.
+    /// A watch was ended by us; `forget`: its objects go with it, else they are used until another watch knows better.
     pub(super) fn ended(&mut self, id: WatchId, forget: bool) {
         let Some(watched) = self.watches.remove(&id) else { return };
-        if forget {
-            self.leaving.push((id, index(watched.target.kind), watched.keys));
-            self.let_go();
-        }
+        self.leaving.push(Leaving { id, kind: index(watched.target.kind), keys: watched.keys, used: !forget });
+        self.let_go();
     }
 
     /// Forgets what was left behind, once no other watch of that kind is still on its way to the same objects.
     fn let_go(&mut self) {
-        let waits = |kind: usize| self.watches.values().any(|w| !w.listed && index(w.target.kind) == kind);
-        let (over, wait): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.leaving).into_iter().partition(|(_, kind, _)| !waits(*kind));
-        self.leaving = wait;
-        for (id, kind, keys) in over {
+        let of = |kind: usize| self.watches.values().filter(move |w| index(w.target.kind) == kind);
+        let stays = |left: &Leaving| of(left.kind).any(|w| !w.listed) || (left.used && of(left.kind).next().is_none());
+        let (stay, go): (Vec<_>, Vec<_>) = std::mem::take(&mut self.leaving).into_iter().partition(stays);
+        self.leaving = stay;
+        for Leaving { id, kind, keys, .. } in go {
             for key in keys {
                 self.release(kind, key, id);
             }
@@ -463,6 +471,18 @@ mod tests {
         keeper.hear(1, News::Gone(item("a", 1).key), NOW);
         assert!(!keeper.has_edits());
         keeper.ended(2, true);
+        assert_eq!(names(&keeper.take_edits()), [("a", false)]);
+    }
+
+    #[test]
+    fn objects_of_a_right_that_was_taken_away_are_used_until_it_is_given_back() {
+        let mut keeper = keeper();
+        keeper.hear(1, News::All(vec![item("a", 1), item("b", 1)]), NOW);
+        keeper.take_edits();
+        keeper.ended(1, false);
+        assert!(!keeper.has_edits());
+        keeper.began(2, target("ServiceEntry"), NOW);
+        keeper.hear(2, News::All(vec![item("b", 1)]), NOW);
         assert_eq!(names(&keeper.take_edits()), [("a", false)]);
     }
 
