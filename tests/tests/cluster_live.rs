@@ -299,7 +299,7 @@ async fn a_cluster_that_was_restored_or_replaced_is_read_anew() {
         busy["spec"]["hosts"] = json!([format!("{n}.example.com")]);
         server.apply(&busy).await;
     }
-    let pace = Pace { watch: Duration::from_secs(300), ..quick() };
+    let pace = Pace { watch: Duration::from_secs(290), ..quick() };
     let mut seen = Watching::new(&config, Pods::All, pace);
     seen.loaded().await;
     assert!(seen.has("ServiceEntry", "shop", "busy") && !seen.has("ServiceEntry", "shop", "old"));

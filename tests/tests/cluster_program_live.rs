@@ -19,12 +19,13 @@ fn objects(folder: &Path) -> Vec<Value> {
     texts.flat_map(|text| manifest::parse("", &text).objects).map(|o| o.value).collect()
 }
 
-/// Pods are stored with their own uids, everything else is sent as kubectl does.
+/// What a cluster writes itself is stored with its own uids and addresses, everything else is sent as kubectl does.
 async fn load(server: &mut ApiServer, mut all: Vec<Value>) {
     all.sort_by_key(|o| o["kind"] != "Namespace");
-    let (pods, rest): (Vec<Value>, Vec<Value>) = all.into_iter().partition(|o| o["kind"] == "Pod");
+    let own = |o: &Value| matches!(o["kind"].as_str(), Some("Pod" | "Service" | "EndpointSlice" | "Node"));
+    let (own, rest): (Vec<Value>, Vec<Value>) = all.into_iter().partition(own);
     server.apply_all(&rest).await;
-    server.store(&pods);
+    server.store(&own);
 }
 
 fn text(output: &Output) -> String {
