@@ -93,7 +93,7 @@ pub struct ApiServer {
 
 impl ApiServer {
     /// A new cluster, whose server runs with these flags of kube-apiserver.
-    pub async fn start(flags: &[&str]) -> Self {
+    pub fn start(flags: &[&str]) -> Self {
         // Sockets' paths are short: no folder of the test programs.
         let folder = Folder::new();
         let flags = flags.iter().map(|f| (*f).to_owned()).collect();
@@ -104,7 +104,7 @@ impl ApiServer {
 
     /// A new cluster with the definitions of all kinds.
     pub async fn with_kinds(flags: &[&str]) -> Self {
-        let server = Self::start(flags).await;
+        let server = Self::start(flags);
         server.install(|_| true).await;
         server
     }
@@ -438,9 +438,8 @@ impl Watching {
                 }
             }
         };
-        if timeout(LONG, wait).await.is_err() {
-            panic!("not seen: {what}; {:?}, {} objects", self.state, self.mesh.object_count());
-        }
+        let seen = timeout(LONG, wait).await;
+        assert!(seen.is_ok(), "not seen: {what}; {:?}, {} objects", self.state, self.mesh.object_count());
     }
 
     /// Until the first mesh is there.

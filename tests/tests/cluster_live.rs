@@ -145,7 +145,7 @@ async fn history_that_is_gone_is_listed_anew() {
         return;
     }
     // 1: compaction, which a running watch meets when it asks again.
-    let mut server = ApiServer::start(&["--watch-cache=false"]).await;
+    let mut server = ApiServer::start(&["--watch-cache=false"]);
     server.install(|n| n.starts_with("serviceentries")).await;
     server.apply_all(&[namespace("shop"), entry("shop", "one")]).await;
     let pace = Pace { watch: Duration::from_secs(2), ..quick() };
@@ -183,7 +183,7 @@ async fn kinds_come_and_go() {
     if !wanted() {
         return;
     }
-    let server = ApiServer::start(&[]).await;
+    let server = ApiServer::start(&[]);
     server.apply(&namespace("shop")).await;
     let mut seen = Watching::all(&server.printed().await);
     seen.loaded().await;
@@ -333,7 +333,7 @@ async fn a_server_without_streaming_lists_is_listed_in_pages() {
     if !wanted() {
         return;
     }
-    let server = ApiServer::start(&["--feature-gates=WatchList=false"]).await;
+    let server = ApiServer::start(&["--feature-gates=WatchList=false"]);
     server.install(|n| n.starts_with("serviceentries")).await;
     server.apply(&namespace("shop")).await;
     let many: Vec<Value> = (0..1_100).map(|n| entry("shop", &format!("e{n}"))).collect();

@@ -43,7 +43,7 @@ async fn a_cluster_answers_as_the_same_objects_in_files_do() {
     let config = server.printed().await;
     let config = config.to_str().expect("text");
     let pods = objects(&mesh).into_iter().filter(|o| o["kind"] == "Pod");
-    let mut calls = String::new();
+    let mut calls = Vec::new();
     for (nth, pod) in pods.enumerate() {
         let name = format!(
             "{}/{}",
@@ -54,12 +54,12 @@ async fn a_cluster_answers_as_the_same_objects_in_files_do() {
         {
             let call = json!({"id": format!("{nth} {to}"), "from": name, "leg": "outbound", "to": to, "protocol": "tcp",
                 "payload": payload, "sni": (payload == "tls").then_some("api.example.org"), "host": null, "path": null});
-            calls.push_str(&format!("{call}\n"));
+            calls.push(call.to_string());
         }
     }
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("calls.jsonl");
-    fs::write(&file, calls).expect("writable");
+    fs::write(&file, calls.join("\n")).expect("writable");
     let file = file.to_str().expect("text");
     let by_files = program::run(&["explain", "--mesh", mesh.to_str().expect("text"), "--calls", file, "-o", "jsonl"]);
     let by_cluster = program::run(&["explain", "--kubeconfig", config, "--calls", file, "-o", "jsonl"]);
@@ -202,7 +202,7 @@ async fn what_is_printed_to_be_installed_is_admitted_and_only_reads() {
     if !wanted() {
         return;
     }
-    let server = ApiServer::start(&[]).await;
+    let server = ApiServer::start(&[]);
     let admin = server.kubeconfig();
     let admin = admin.to_str().expect("text");
     let check = program::run(&["manifests", "--kubeconfig", admin, "--check"]);
@@ -265,8 +265,10 @@ fn a_chart_and_a_folder_for_kustomize_come_from_the_same_source() {
     let values = one(chart.join("values.yaml"));
     let mut template = fs::read_to_string(chart.join("templates/daemonset.yaml")).expect("readable");
     for (name, indent) in [("resources", 10), ("nodeSelector", 8), ("tolerations", 8)] {
-        let lines: String =
-            egress_core::yaml::write(&values[name]).lines().map(|l| format!("\n{:indent$}{l}", "")).collect();
+        let lines: String = egress_core::yaml::write(&values[name])
+            .lines()
+            .flat_map(|l| [format!("\n{:indent$}", ""), l.to_owned()])
+            .collect();
         let directive = format!("{{{{- toYaml .Values.{name} | nindent {indent} }}}}");
         let at = template.find(&directive).unwrap_or_else(|| panic!("{name}: {template}"));
         // What stands before `{{-` up to the last word is taken away, as Helm does.
@@ -374,26 +376,30 @@ fn memory() -> (u64, u64) {
     (of("VmRSS:"), of("VmHWM:"))
 }
 
+const PODS: usize = 20_000;
+const ENTRIES: usize = 10_000;
+
 /// What a large cluster costs: bytes at the start, time, memory. Run on its own for figures: `-- --nocapture large`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "it measures")]
 async fn a_large_cluster_is_read_soon_and_kept_small() {
     if !wanted() {
         return;
     }
-    const PODS: usize = 20_000;
-    const ENTRIES: usize = 10_000;
     let mut server = ApiServer::with_kinds(&[]).await;
     let config = server.printed().await;
     server.store(&large(PODS, ENTRIES));
-    // The server's own caches are warm, as those of a server that runs are.
-    Watching::all(&config).loaded().await;
     let (before, _) = memory();
+    // The server's own caches are warm after this, as those of a server that runs are.
+    let mut first = Watching::all(&config);
+    first.loaded().await;
+    let (after, peak) = memory();
+    first.stop().await;
     let began = Instant::now();
     let mut seen = Watching::all(&config);
     seen.loaded().await;
     let took = began.elapsed();
     let figures = seen.figures();
-    let (after, peak) = memory();
     println!(
         "{} objects by {} watches in {:.2} s, {:.1} MiB received; {} MiB more, peak {peak} MiB",
         figures.objects.values().sum::<usize>(),

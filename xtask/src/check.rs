@@ -114,15 +114,15 @@ impl Table {
     }
 
     /// `cargo test`, one row for each test program that holds tests.
-    fn tests(&mut self, root: bool, live: &Live) -> Result<()> {
+    fn tests(&mut self, root: bool, beside: &Live) -> Result<()> {
         eprintln!("── tests");
         let mut command = cargo();
         command.args(["test", "--release", "--workspace", "--no-fail-fast"]);
         if root {
             command.env(REQUIRE_LIVE, "1");
         }
-        command.envs(live.server.iter().map(|path| ("EGRESS_APISERVER", path)));
-        command.envs(live.image.iter().map(|path| ("EGRESS_STATIC", path)));
+        command.envs(beside.server.iter().map(|path| ("EGRESS_APISERVER", path)));
+        command.envs(beside.image.iter().map(|path| ("EGRESS_STATIC", path)));
         // one pipe: which program runs is said on one stream, its result on the other
         let (reader, writer) = std::io::pipe()?;
         let mut child = command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).spawn()?;

@@ -135,8 +135,8 @@ pub(crate) fn go(cache: &Path) -> Result<PathBuf> {
 fn pip(work: &Path, package: &str, hashes: &[&str]) -> Result<()> {
     fs::create_dir_all(work)?;
     let wanted = work.join("requirements.txt");
-    let hashes: String = hashes.iter().map(|hash| format!(" --hash=sha256:{hash}")).collect();
-    fs::write(&wanted, format!("{package}{hashes}\n"))?;
+    let words: Vec<String> = hashes.iter().map(|hash| format!("--hash=sha256:{hash}")).collect();
+    fs::write(&wanted, format!("{package} {}\n", words.join(" ")))?;
     run(tool("python3").args(["-m", "venv"]).arg(work.join("venv")))?;
     let mut pip = Command::new(work.join("venv/bin/pip"));
     pip.args([

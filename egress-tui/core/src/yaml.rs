@@ -22,7 +22,7 @@ pub fn write(value: &Value) -> String {
 
 /// Documents, each behind a marker.
 pub fn write_all<'a>(values: impl IntoIterator<Item = &'a Value>) -> String {
-    values.into_iter().map(|value| format!("---\n{}", write(value))).collect()
+    values.into_iter().flat_map(|value| ["---\n".to_owned(), write(value)]).collect()
 }
 
 /// The lines of a map or a list that is not empty; the first one is where `out` ends.
@@ -129,7 +129,7 @@ fn string(text: &str, indent: Option<usize>, out: &mut String) {
 /// Characters that a terminal would not show, or would obey.
 fn is_hidden(c: char) -> bool {
     let shown = crate::name::printable(c.encode_utf8(&mut [0; 4]));
-    shown.chars().next() != Some(c) || matches!(c, '\u{2028}' | '\u{2029}' | '\u{85}')
+    !shown.starts_with(c) || matches!(c, '\u{2028}' | '\u{2029}' | '\u{85}')
 }
 
 /// Nothing but this text can be read where it stands without quotes.

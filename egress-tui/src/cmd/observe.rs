@@ -43,7 +43,7 @@ enum Source {
         clock: clock::Running,
         capture: Option<bpf::Running>,
         older: Option<sockets::Running>,
-        cluster: Option<kube::Running>,
+        cluster: Option<Box<kube::Running>>,
     },
     /// Recordings.
     Replay(JoinHandle<()>),
@@ -138,7 +138,13 @@ async fn live(common: &Common, tapes: &Tapes, wanted: Wanted) -> anyhow::Result<
             Some(_) => ready.write_later(worlds.clone()),
         }
     }
-    Ok(Observation { worlds, exit, engine, source: Source::Live { clock, capture, older, cluster }, ready })
+    Ok(Observation {
+        worlds,
+        exit,
+        engine,
+        source: Source::Live { clock, capture, older, cluster: cluster.map(Box::new) },
+        ready,
+    })
 }
 
 /// How long a headless verb waits for a cluster that does not answer.

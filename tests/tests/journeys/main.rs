@@ -1,6 +1,7 @@
 //! Sockets stitched into journeys, and judged, without a kernel: what the probe would report is written down here.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
 
+mod again;
 mod http;
 mod node;
 

@@ -140,8 +140,8 @@ impl Flows {
                 flow.rejudged = row.rejudged;
             }
         }
-        let (open, failed, stale) = (state.open, state.failed, row.stale > 0);
-        let mut booked = Booked { key, row: at, each, counters: Counters::default(), open, failed, stale };
+        let (open, failed, by_old) = (state.open, state.failed, row.stale > 0);
+        let mut booked = Booked { key, row: at, each, counters: Counters::default(), open, failed, stale: by_old };
         self.update(&mut booked, state);
         Some(booked)
     }

@@ -1,6 +1,7 @@
 //! What differs between two meshes: which objects, and at which field first.
 
 use std::cmp::Ordering;
+use std::fmt::Write as _;
 
 use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
@@ -60,7 +61,10 @@ const MOST_READ: usize = 64;
 
 /// Documents that were read, by where they lie in memory.
 #[derive(Default)]
-struct Read(FxHashMap<(usize, u32), Vec<(Option<u32>, Value)>>);
+struct Read(FxHashMap<(usize, u32), Vec<Item>>);
+
+/// Its place in a list, and the object.
+type Item = (Option<u32>, Value);
 
 impl Read {
     fn value(&mut self, origin: &Origin) -> Option<&Value> {
@@ -142,7 +146,8 @@ fn first(a: &Value, b: &Value, path: &mut String) -> Option<String> {
         }
         (Value::Array(a), Value::Array(b)) => {
             for n in 0..a.len().max(b.len()) {
-                path.push_str(&format!("[{n}]"));
+                // Writing to a string cannot fail.
+                let _ = write!(path, "[{n}]");
                 found = match (a.get(n), b.get(n)) {
                     (Some(a), Some(b)) => first(a, b, path),
                     _ => Some(path.clone()),
@@ -200,7 +205,7 @@ mod tests {
 
     #[test]
     fn no_more_are_told_than_asked_for() {
-        let all: String = (0..50).map(|n| format!("---\n{SERVICE}metadata: {{name: a{n}}}\n")).collect();
-        assert_eq!(mesh(&all).differences(&Mesh::default(), 7).len(), 7);
+        let all: Vec<String> = (0..50).map(|n| format!("{SERVICE}metadata: {{name: a{n}}}\n")).collect();
+        assert_eq!(mesh(&all.join("---\n")).differences(&Mesh::default(), 7).len(), 7);
     }
 }

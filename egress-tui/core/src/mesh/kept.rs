@@ -235,7 +235,7 @@ impl Kept {
 
     /// Name and group of each, and where it stands, in the order of names.
     pub(crate) fn named(&self) -> impl Iterator<Item = (&Identity, &Origin)> {
-        self.origins.iter().map(|(identity, origin)| (identity, origin))
+        self.origins.iter().map(|item| (&item.0, &item.1))
     }
 
     /// How many objects there are.

@@ -27,10 +27,9 @@ pub(super) async fn run(common: &Common, set: &Set) -> anyhow::Result<Exit> {
     let namespace =
         Request::new("/api/v1/namespaces").get(&set.namespace, &kube::core::params::GetParams::default())?;
     let there = match client.request::<Value>(namespace).await {
-        Ok(_) => true,
         Err(kube::Error::Api(status)) if status.code == 404 => false,
         // Who may not look may not install either: the dry run tells.
-        Err(kube::Error::Api(_)) => true,
+        Ok(_) | Err(kube::Error::Api(_)) => true,
         Err(error) => {
             complain(&error.to_string());
             return Ok(Exit::Cluster);

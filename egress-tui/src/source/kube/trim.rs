@@ -44,7 +44,7 @@ pub(super) fn trim(mut object: Value, api_version: &str, kind: &str) -> Value {
             out.extend(whole.remove("endpoints").map(|e| ("endpoints".to_owned(), each(e, endpoint))));
         }
         "ConfigMap" => {
-            out.extend(keep(whole.remove("data"), &["mesh", "meshNetworks"]).map(|d| ("data".to_owned(), d)))
+            out.extend(keep(whole.remove("data"), &["mesh", "meshNetworks"]).map(|d| ("data".to_owned(), d)));
         }
         _ => {}
     }
