@@ -40,7 +40,7 @@ impl Ledger {
             }
         }
         if other_gaps && self.coverage.mesh_generation > 0 {
-            self.settle_again();
+            self.settle_again(true);
         }
     }
 
@@ -73,7 +73,7 @@ impl Ledger {
         self.coverage.nodes_total = (self.mesh.node_count() as u32).max(self.coverage.nodes_observed);
         self.strangers.clear();
         self.changed = true;
-        self.settle_again();
+        self.settle_again(!self.latest.is_empty());
         self.latest.clear();
     }
 
@@ -83,8 +83,8 @@ impl Ledger {
         keys
     }
 
-    /// Judges what is booked by the objects of now.
-    fn settle_again(&mut self) {
+    /// Judges what is booked by the objects of now; `others`: they are not those of before.
+    fn settle_again(&mut self, others: bool) {
         let mut keys = self.keys();
         // A pod that is gone leaves its last connections behind: they were judged while it was there.
         keys.retain(|key| {
@@ -93,7 +93,7 @@ impl Ledger {
             let gone = before && self.sockets.get(key).is_some_and(|s| s.role == Role::Stranger);
             !(gone && self.sockets.get(key).is_some_and(|s| s.booked.is_some()))
         });
-        self.again = true;
+        self.again = others;
         for key in keys {
             if self.sockets.get(&key).is_some_and(|s| s.booked.is_some()) {
                 self.settle(key);
