@@ -142,10 +142,7 @@ impl Ledger {
         let permitted = by.is_some();
         let judgement = match self.mesh.in_cluster(to.ip(), to.port()) {
             Some(inside) if !permitted => {
-                let says = match &inside.object {
-                    Some(object) => format!("{to} is the address of {object}"),
-                    None => format!("{to} is {}", inside.what),
-                };
+                let says = inside.says(to);
                 judge::plain(Verdict::InCluster, Reason::InCluster, inside.object.map(|o| (o, ".status")), says)
             }
             _ => {

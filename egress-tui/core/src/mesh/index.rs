@@ -48,7 +48,7 @@ pub(crate) struct Index {
     /// Endpoints of Services.
     reach: Arc<Endpoints>,
     /// The objects that these four were made of.
-    parts: Parts,
+    pub(crate) parts: Parts,
     /// With a selector first, then oldest first (`initSidecarScopes`).
     pub(crate) sidecars: Vec<Arc<Sidecar>>,
     pub(crate) sidecars_of: FxHashMap<ArcStr, Vec<u32>>,
@@ -81,12 +81,12 @@ pub(crate) struct Index {
 
 /// Objects that an index was made of, as far as parts of it can serve the index after an edit.
 #[derive(Debug, Default)]
-struct Parts {
+pub(crate) struct Parts {
     configs: Vec<Arc<MeshConfig>>,
     namespaces: Vec<Arc<Namespace>>,
     entries: Vec<Arc<ServiceEntry>>,
     workloads: Vec<Arc<WorkloadEntry>>,
-    slices: Vec<Arc<EndpointSlice>>,
+    pub(crate) slices: Vec<Arc<EndpointSlice>>,
     pods: Vec<Arc<PodSpec>>,
     virtual_services: Vec<Arc<VirtualService>>,
     destination_rules: Vec<Arc<DestinationRule>>,

@@ -1,6 +1,6 @@
 //! Addresses: whose they are inside the cluster, and which entries own them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use arcstr::ArcStr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -20,6 +20,11 @@ pub(crate) struct Inside {
     /// Cluster addresses to Services.
     services: FxHashMap<IpAddr, u32>,
     nodes: FxHashMap<IpAddr, u32>,
+    /// Addresses of pods that only their Services' endpoints tell of: those of other nodes. Sorted; the second is the slice.
+    behind: Vec<(IpAddr, u32)>,
+    /// Nodes by the addresses that their pods get.
+    pods_v4: PrefixMap<Ipv4Net, u32>,
+    pods_v6: PrefixMap<Ipv6Net, u32>,
     /// Addresses of entries, allocated ones included.
     entries: FxHashMap<IpAddr, SmallVec<[UpstreamId; 1]>>,
     /// Addresses of their listed endpoints.
@@ -42,7 +47,19 @@ impl Inside {
             for ip in &node.addresses {
                 out.nodes.entry(*ip).or_insert(n);
             }
+            for net in &node.pod_networks {
+                let _of_another_node = match net {
+                    IpNet::V4(net) => out.pods_v4.insert(net.trunc(), n),
+                    IpNet::V6(net) => out.pods_v6.insert(net.trunc(), n),
+                };
+            }
         }
+        for (n, slice) in (0u32..).zip(&index.parts.slices) {
+            out.behind.extend(slice.endpoints.iter().filter(|e| e.pod.is_some()).map(|e| (e.address, n)));
+        }
+        out.behind.sort_unstable();
+        out.behind.dedup_by_key(|(ip, _)| *ip);
+        out.behind.shrink_to_fit();
         for (n, upstream) in (0u32..).zip(&index.registry.upstreams).filter(|(_, u)| !u.kubernetes) {
             let id = UpstreamId(n);
             match upstream.address {
@@ -92,6 +109,26 @@ fn is_dns(object: &ObjectRef, labels: &[(ArcStr, ArcStr)]) -> bool {
         || (object.name.namespace == "openshift-dns" && object.name.name == "dns-default")
 }
 
+impl InCluster {
+    /// Whose address it is, in words.
+    pub fn says(&self, to: SocketAddr) -> String {
+        match &self.object {
+            Some(node) if self.what == "pod-network" => format!("{to} is in the network of {node}'s pods"),
+            Some(object) => format!("{to} is the address of {object}"),
+            None => format!("{to} is {}", self.what),
+        }
+    }
+
+    /// The field of the object that says so.
+    pub(crate) fn field(&self) -> &'static str {
+        match self.what {
+            "pod" => ".status.podIPs",
+            "pod-network" => ".spec.podCIDRs",
+            _ => ".spec",
+        }
+    }
+}
+
 impl Mesh {
     /// Whose address this is, if it is inside the cluster.
     pub fn in_cluster(&self, ip: IpAddr, port: u16) -> Option<InCluster> {
@@ -132,7 +169,26 @@ impl Mesh {
                 what: "api-server",
             });
         }
-        node.map(|object| InCluster { object: Some(object), what: "node" })
+        if node.is_some() {
+            return node.map(|object| InCluster { object: Some(object), what: "node" });
+        }
+        self.pod_elsewhere(ip)
+    }
+
+    /// A pod that is known by its Service's endpoints, or by the network that its node takes addresses from: of other nodes'
+    /// pods no more than that may be known.
+    fn pod_elsewhere(&self, ip: IpAddr) -> Option<InCluster> {
+        let inside = &self.inside;
+        if let Ok(at) = inside.behind.binary_search_by_key(&ip, |(ip, _)| *ip) {
+            let slice = &self.index.parts.slices[inside.behind[at].1 as usize];
+            let pod = slice.endpoints.iter().find(|e| e.address == ip).and_then(|e| e.pod.clone())?;
+            return Some(InCluster { object: Some(ObjectRef::new("Pod", slice.namespace.clone(), pod)), what: "pod" });
+        }
+        let node = match ip {
+            IpAddr::V4(ip) => inside.pods_v4.get_lpm(&Ipv4Net::from(ip)).map(|(_, n)| *n),
+            IpAddr::V6(ip) => inside.pods_v6.get_lpm(&Ipv6Net::from(ip)).map(|(_, n)| *n),
+        }?;
+        Some(InCluster { object: Some(self.index.nodes[node as usize].meta.object.clone()), what: "pod-network" })
     }
 
     /// Addresses of the cluster's DNS servers.

@@ -112,7 +112,7 @@ type ScopeKey = (ArcStr, Role, Option<u32>);
 pub struct InCluster {
     /// The object; `None` for loopback and link-local.
     pub object: Option<ObjectRef>,
-    /// `pod`, `service`, `node`, `api-server`, `dns`, `loopback`.
+    /// `pod`, `pod-network`, `service`, `node`, `api-server`, `dns`, `loopback`.
     pub what: &'static str,
 }
 

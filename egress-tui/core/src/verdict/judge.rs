@@ -211,12 +211,8 @@ fn in_cluster(q: &Question<'_>, draft: &Draft) -> Option<Judgement> {
     match inside {
         Some(_) if rule_takes_it || gateway => None,
         Some(inside) => {
-            let says = match &inside.object {
-                Some(object) => format!("{} is the address of {object}", q.call.to),
-                None => format!("{} is {}", q.call.to, inside.what),
-            };
-            let field = if inside.what == "pod" { ".status.podIPs" } else { ".spec" };
-            let source = inside.object.map(|o| (o, field.to_owned().into()));
+            let (says, field) = (inside.says(q.call.to), inside.field());
+            let source = inside.object.map(|o| (o, field.into()));
             Some(draft.clone().decide(Verdict::InCluster, Reason::InCluster, source, says))
         }
         None if captured.outcome == Outcome::NotApplicable => {

@@ -7,7 +7,7 @@ use kube::core::params::PostParams;
 use serde_json::{Value, json};
 
 use super::kinds::{KINDS, Kind, Part};
-use super::trouble::Trouble;
+use super::trouble::{Trouble, answered};
 
 /// Questions that are open at the same time.
 const AT_ONCE: usize = 8;
@@ -39,8 +39,12 @@ pub(super) async fn ask(client: &Client, kind: &Kind, name: Option<&str>) -> Acc
 /// Asks for every kind that is served and read as a whole.
 pub(super) async fn ask_all(client: &Client, served: &[(&'static Kind, String)]) -> Vec<(&'static Kind, Access)> {
     let kinds = served.iter().map(|(kind, _)| *kind).filter(|k| k.part != Part::MeshConfig);
-    let asked: Vec<_> = kinds.map(|kind| ask_whole(client, kind)).collect();
-    let mut answers: Vec<_> = futures_util::stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
+    let asked: Vec<_> = kinds.clone().map(|kind| ask_whole(client, kind)).collect();
+    let all = futures_util::stream::iter(asked).buffer_unordered(AT_ONCE).collect();
+    let mut answers: Vec<_> = match answered(async { Ok(all.await) }).await {
+        Ok(answers) => answers,
+        Err(trouble) => kinds.map(|kind| (kind, Access::Unknown(trouble.clone()))).collect(),
+    };
     answers.sort_by_key(|(kind, _)| KINDS.iter().position(|k| k == *kind));
     answers
 }
@@ -76,7 +80,7 @@ async fn post(client: &Client, resource: &str, review: &Value) -> Result<Value, 
     let request = Request::new(format!("/apis/authorization.k8s.io/v1/{resource}"))
         .create(&PostParams::default(), review.to_string().into_bytes())
         .map_err(|e| Trouble::NotUnderstood(e.to_string()))?;
-    Ok(client.request(request).await?)
+    answered(async { Ok(client.request(request).await?) }).await
 }
 
 /// The rule that grants it, as it stands in a ClusterRole.

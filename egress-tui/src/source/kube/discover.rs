@@ -6,7 +6,7 @@ use kube::core::params::GetParams;
 use serde_json::Value;
 
 use super::kinds::{KINDS, Kind};
-use super::trouble::Trouble;
+use super::trouble::{Trouble, answered};
 
 /// A resource that is served: group, version, plural.
 type Served = (String, String, String);
@@ -14,8 +14,8 @@ type Served = (String, String, String);
 /// The kinds that are read and served, each in its best version.
 pub(super) async fn served(client: &Client) -> Result<Vec<(&'static Kind, String)>, Trouble> {
     let mut found = Vec::new();
-    let core = client.list_core_api_versions_aggregated().await?;
-    let named = client.list_api_groups_aggregated().await?;
+    let core = answered(async { Ok(client.list_core_api_versions_aggregated().await?) }).await?;
+    let named = answered(async { Ok(client.list_api_groups_aggregated().await?) }).await?;
     for group in core.items.iter().chain(&named.items) {
         let name = group.metadata.as_ref().and_then(|m| m.name.clone()).unwrap_or_default();
         for version in &group.versions {
@@ -43,7 +43,7 @@ async fn one_by_one(client: &Client) -> Result<Vec<Served>, Trouble> {
             let path = if kind.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", kind.group) };
             let request = Request::new(path).get(version, &GetParams::default());
             let request = request.map_err(|e| Trouble::NotUnderstood(e.to_string()))?;
-            let list: Value = match client.request(request).await.map_err(Trouble::from) {
+            let list: Value = match answered(async { Ok(client.request(request).await?) }).await {
                 Err(Trouble::NotServed) => continue,
                 answer => answer?,
             };

@@ -76,6 +76,8 @@ pub(super) struct Keeper {
     denied_names: BTreeSet<String>,
     /// The server itself did not answer since then.
     silent: Option<(WallTime, String)>,
+    /// When it was last heard of.
+    heard: Option<WallTime>,
     definitions_changed: bool,
     wishes_changed: bool,
     /// Objects of watches that were ended, until those that take their place have theirs.
@@ -104,6 +106,7 @@ impl Keeper {
             access: Vec::new(),
             denied_names: BTreeSet::new(),
             silent: None,
+            heard: None,
             definitions_changed: false,
             wishes_changed: false,
             leaving: Vec::new(),
@@ -132,9 +135,10 @@ impl Keeper {
     /// The server does not answer, or does again.
     pub(super) fn answers(&mut self, at: WallTime, why: Option<String>) {
         match why {
-            None => self.silent = None,
+            None => (self.silent, self.heard) = (None, Some(at)),
             Some(why) => {
-                let since = self.silent.take().map_or(at, |(since, _)| since);
+                // Whatever happened after it was last heard of is not known.
+                let since = self.silent.take().map_or(self.heard.unwrap_or(at), |(since, _)| since);
                 self.silent = Some((since, why));
             }
         }
@@ -171,6 +175,9 @@ impl Keeper {
         let Some(watched) = self.watches.get_mut(&id) else { return };
         let kind = index(watched.target.kind);
         let names = watched.target.kind.part == Part::Names;
+        if !matches!(news, News::Closed(_)) {
+            (self.silent, self.heard) = (None, Some(at));
+        }
         match news {
             News::Open => {
                 watched.closed = None;
@@ -242,6 +249,11 @@ impl Keeper {
         let edit =
             |((kind, key), value): ((usize, Key), Option<Value>)| Some(Edit { kind: KINDS.get(kind)?, key, value });
         edits.into_iter().filter_map(edit).collect()
+    }
+
+    /// The server does not answer.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.is_some()
     }
 
     /// Something changed since edits were taken.
@@ -509,6 +521,19 @@ mod tests {
         assert_eq!(keeper.state(&"c".into(), later(65)).stale, Some((later(60), "refused".into())));
         keeper.hear(1, News::Open, later(70));
         assert_eq!(keeper.state(&"c".into(), later(90)).stale, None);
+    }
+
+    #[test]
+    fn a_server_that_falls_silent_makes_the_mesh_stale_since_it_was_last_heard_of() {
+        let mut keeper = keeper();
+        keeper.hear(1, News::All(Vec::new()), NOW);
+        keeper.hear(1, News::Put(item("a", 1)), later(7));
+        keeper.answers(later(20), Some("no answer".to_owned()));
+        keeper.answers(later(26), Some("no answer".to_owned()));
+        assert_eq!(keeper.state(&"c".into(), later(26)).stale, Some((later(7), "no answer".into())));
+        // An event of any watch says that it is there.
+        keeper.hear(1, News::Gone(item("a", 1).key), later(27));
+        assert_eq!(keeper.state(&"c".into(), later(60)).stale, None);
     }
 
     #[test]

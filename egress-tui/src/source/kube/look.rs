@@ -4,20 +4,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use kube::core::Request;
 use kube::core::params::ListParams;
 use serde_json::Value;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use super::access;
-use super::trouble::Trouble;
+use super::trouble::{Trouble, answered};
 use super::watch::Server;
-
-/// A server that takes longer does not answer.
-const LONGEST: Duration = Duration::from_secs(10);
 
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +25,17 @@ pub(super) enum Looked {
     OtherRights,
     /// It does not answer.
     Trouble(Trouble),
+}
+
+/// How closely a look looks at rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rights {
+    /// Not at all.
+    Unseen,
+    /// Whether they changed.
+    Seen,
+    /// They are asked for again, kind by kind, although no change was seen.
+    AskedAgain,
 }
 
 /// Looks, one at a time.
@@ -55,15 +61,10 @@ impl Looker {
     }
 
     /// Begins a look, unless one is going on.
-    pub(super) fn look(&mut self, ask_again: bool) {
+    pub(super) fn look(&mut self, rights: Rights) {
         if self.looks.is_empty() {
             let server = self.server.clone();
-            self.looks.spawn(async move {
-                let look = look(&server, ask_again);
-                timeout(LONGEST, look)
-                    .await
-                    .unwrap_or_else(|_| Err(Trouble::Unreachable(format!("no answer within {} s", LONGEST.as_secs()))))
-            });
+            self.looks.spawn(async move { answered(look(&server, rights)).await });
         }
     }
 
@@ -90,7 +91,7 @@ impl Looker {
     }
 }
 
-async fn look(server: &Server, ask_again: bool) -> Result<Seen, Trouble> {
+async fn look(server: &Server, rights: Rights) -> Result<Seen, Trouble> {
     let client = server.connection.client();
     let newest = server.newest.load(Ordering::Relaxed);
     let params = ListParams::default().fields("metadata.name=kube-system").limit(1);
@@ -107,6 +108,9 @@ async fn look(server: &Server, ask_again: bool) -> Result<Seen, Trouble> {
         Err(trouble) => return Err(trouble),
     };
     // A server without reviews of rules still has those of single accesses.
-    let rules = access::rules(&client).await.unwrap_or_default();
-    Ok(Seen { uid, older, rules, ask_again })
+    let rules = match rights {
+        Rights::Unseen => None,
+        Rights::Seen | Rights::AskedAgain => access::rules(&client).await.unwrap_or_default(),
+    };
+    Ok(Seen { uid, older, rules, ask_again: rights == Rights::AskedAgain })
 }

@@ -7,9 +7,9 @@
 //!     look  ─┘
 //! ```
 //!
-//! Load on the API server, for each node: one watch for each kind that is served and may be read (some 25), of pods those of the
-//! node and those that route; besides them, every [`watch::Pace::look`], one list of one Namespace and one review of rules. Nothing is ever
-//! written but access reviews, which ask.
+//! Load on the API server, for each node: one watch, on a connection of its own, for each kind that is served and may be read (some 30),
+//! of pods those of the node and those that route; besides them, every [`watch::Pace::look`], one list of one Namespace, and every other
+//! time one review of rules. Nothing is ever written but access reviews, which ask.
 
 mod access;
 mod compile;
@@ -26,6 +26,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arcstr::ArcStr;
 use egress_core::input::Input;
@@ -45,9 +46,9 @@ use access::Access;
 use compile::Compiler;
 use connect::Connection;
 use keep::{Keeper, WatchId};
-use look::{Looked, Looker};
+use look::{Looked, Looker, Rights};
 use trouble::Trouble;
-use watch::{News, Pause, Server, Target};
+use watch::{Era, News, Pause, Server, Target};
 
 /// News that may wait; a watch that is faster waits.
 const CHANNEL: usize = 1_024;
@@ -56,7 +57,10 @@ const CHANNEL: usize = 1_024;
 const TRIES: u32 = 10;
 
 /// Looks after which rights are asked for again although no change of them was seen.
-const LOOKS: u32 = 10;
+const LOOKS: u32 = 20;
+
+/// Between looks while the server does not answer.
+const IMPATIENT: Duration = Duration::from_secs(1);
 
 /// What is wanted of a cluster.
 #[derive(Debug, Clone)]
@@ -80,6 +84,10 @@ pub struct Figures {
     pub objects: BTreeMap<&'static str, usize>,
     /// Watches.
     pub watches: usize,
+    /// How often history was gone (410), so that objects were listed anew.
+    pub gone: u64,
+    /// How long the latest mesh took to be made.
+    pub compiled: Duration,
 }
 
 /// Whether the first mesh is on its way to the engine.
@@ -170,18 +178,19 @@ async fn run(
     let server = Arc::new(Server::new(Connection::new(options.cluster.clone(), client), options.pace));
     tokio::time::sleep(server.part_of(options.pace.spread)).await;
     let (news_send, news) = mpsc::channel(CHANNEL);
-    let (era, _) = channel::channel(0);
+    let (era, _) = channel::channel(Era::default());
     let driver = Driver {
         keeper: Keeper::new(options.pods.clone()),
         compiler: Compiler::new(place.as_str().into(), options.mesh),
         looker: Looker::new(server.clone()),
         server,
         pods: options.pods,
-        name: place.into(),
+        name: egress_core::name::printable(&place).into(),
         out,
         loaded,
         figures,
         era,
+        interrupted: false,
         news_send,
         tasks: JoinSet::new(),
         watches: BTreeMap::new(),
@@ -216,7 +225,9 @@ struct Driver {
     out: mpsc::Sender<Vec<Input>>,
     loaded: channel::Sender<Loading>,
     figures: channel::Sender<Figures>,
-    era: channel::Sender<u64>,
+    era: channel::Sender<Era>,
+    /// The last look had no answer.
+    interrupted: bool,
     news_send: mpsc::Sender<(WatchId, News)>,
     tasks: JoinSet<()>,
     watches: BTreeMap<WatchId, (Target, AbortHandle)>,
@@ -249,7 +260,7 @@ impl Driver {
             let wait = (!begun && now < patience).then_some(patience);
             let wake = [due.filter(|_| ready), discover, wait].into_iter().flatten().min();
             // Staleness shows itself by time that passes.
-            let wake = wake.unwrap_or_else(|| now + std::time::Duration::from_secs(1));
+            let wake = wake.unwrap_or_else(|| now + IMPATIENT);
             tokio::select! {
                 Some((id, first)) = news.recv() => {
                     self.hear(id, first);
@@ -262,10 +273,17 @@ impl Driver {
                         self.ask_rights().await;
                         self.plan().await;
                     }
+                    if self.keeper.is_silent() {
+                        look.reset_after(IMPATIENT);
+                    }
                 }
                 _ = look.tick() => {
                     looks += 1;
-                    self.looker.look(looks % LOOKS == 0);
+                    self.looker.look(match looks {
+                        n if n % LOOKS == 0 => Rights::AskedAgain,
+                        n if n % 2 == 0 => Rights::Unseen,
+                        _ => Rights::Seen,
+                    });
                     tries = 0;
                     if self.keeper.awaits_kinds() || !self.keeper.hears_of_kinds() {
                         discover.get_or_insert_with(Instant::now);
@@ -435,33 +453,38 @@ impl Driver {
 
     /// Takes in what a look saw; whether rights have to be asked for again.
     fn saw(&mut self, looked: Looked) -> bool {
-        match looked {
-            Looked::Same => self.keeper.answers(clock::now().1, None),
+        match &looked {
+            Looked::Trouble(trouble) => {
+                self.interrupted = true;
+                self.keeper.answers(clock::now().1, Some(trouble.to_string()));
+                return false;
+            }
             Looked::OtherCluster => {
-                self.keeper.answers(clock::now().1, None);
                 self.server.newest.store(0, Ordering::Relaxed);
-                self.era.send_modify(|era| *era += 1);
-                return true;
+                self.era.send_modify(|era| era.cluster += 1);
             }
-            Looked::OtherRights => {
-                self.keeper.answers(clock::now().1, None);
-                return true;
-            }
-            Looked::Trouble(trouble) => self.keeper.answers(clock::now().1, Some(trouble.to_string())),
+            Looked::Same | Looked::OtherRights if self.interrupted => self.era.send_modify(|era| era.connection += 1),
+            Looked::Same | Looked::OtherRights => {}
         }
-        false
+        self.interrupted = false;
+        self.keeper.answers(clock::now().1, None);
+        looked != Looked::Same
     }
 
     /// Compiles what changed, and hands it to the engine. False: nobody listens.
     async fn publish(&mut self) -> bool {
         let edits = self.keeper.take_edits();
-        let began = Instant::now();
+        let (began, edited) = (Instant::now(), self.compiler.has_compiled());
         let Some((source, mesh)) = self.compiler.compile(edits).await else { return false };
-        self.rested = Instant::now() + (began.elapsed() * 4).min(self.server.pace.longest);
+        let compiled = began.elapsed();
+        if edited {
+            self.rested = Instant::now() + (compiled * 4).min(self.server.pace.longest);
+        }
         let at = clock::now().0;
         let objects = self.keeper.count();
         let bytes = self.server.bytes.load(Ordering::Relaxed);
-        self.figures.send_replace(Figures { bytes, objects, watches: self.watches.len() });
+        let (watches, gone) = (self.watches.len(), self.server.gone.load(Ordering::Relaxed));
+        self.figures.send_replace(Figures { bytes, objects, watches, gone, compiled });
         let state = self.keeper.state(&self.name, clock::now().1);
         self.told = Some(state.clone());
         let sent = self.out.send(vec![Input::Cluster(state), Input::Mesh { at, source, mesh }]).await.is_ok();

@@ -2,6 +2,12 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+/// A server that takes longer for an answer of one piece does not answer.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// Why a request was not answered as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +75,12 @@ impl From<std::io::Error> for Trouble {
         let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         Self::Unreachable(short(&cause))
     }
+}
+
+/// An answer, unless it takes too long.
+pub(super) async fn answered<T>(answer: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+    let late = || Trouble::Unreachable(format!("no answer within {} s", LONGEST.as_secs()));
+    timeout(LONGEST, answer).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// One printable line of a text that a server sent.

@@ -28,6 +28,9 @@ const PAGE: u32 = 500;
 /// Bytes of one event. Objects have 1.5 MiB at most where etcd keeps its defaults.
 const LONGEST_LINE: usize = 64 << 20;
 
+/// A list that stands still for so long is begun again.
+const STANDS_STILL: Duration = Duration::from_secs(60);
+
 /// How long things take.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -38,7 +41,7 @@ pub struct Pace {
     /// How long the server keeps a watch open, at most (kube's own limit is 294 s); each asks for three quarters of it and a random part
     /// of the rest.
     pub watch: Duration,
-    /// How often rights, identity and version of the cluster are looked at.
+    /// How often it is seen whether the cluster answers, and whether it is the same one; its rights every other time.
     pub look: Duration,
     /// How long a change may wait for others before all of them take effect.
     pub gather: Duration,
@@ -54,7 +57,7 @@ impl Default for Pace {
             first: Duration::from_millis(250),
             longest: Duration::from_secs(5),
             watch: Duration::from_secs(290),
-            look: Duration::from_secs(30),
+            look: Duration::from_secs(15),
             gather: Duration::from_millis(40),
             patience: Duration::from_secs(10),
             spread: Duration::ZERO,
@@ -131,6 +134,8 @@ pub(super) struct Server {
     pub(super) bytes: AtomicU64,
     /// The newest version of anything that was seen, where versions are numbers.
     pub(super) newest: AtomicU64,
+    /// How often history was gone, so that objects were listed anew.
+    pub(super) gone: AtomicU64,
     chance: AtomicU64,
 }
 
@@ -145,6 +150,7 @@ impl Server {
             streams: AtomicBool::new(true),
             bytes: AtomicU64::new(0),
             newest: AtomicU64::new(0),
+            gone: AtomicU64::new(0),
             chance: AtomicU64::new(seed),
         }
     }
@@ -194,39 +200,64 @@ struct Line {
     object: Value,
 }
 
-/// Watches until nobody listens. `era` counts up when the cluster is another one: everything begins anew then.
+/// What all watches have to know of the cluster; where it changes, they are opened again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Era {
+    /// Counts clusters: nothing that is known of one holds for the next.
+    pub(super) cluster: u64,
+    /// Counts silences: connections from before one may be dead without knowing.
+    pub(super) connection: u64,
+}
+
+/// Watches until nobody listens.
 pub(super) async fn follow(
     target: Target,
     server: Arc<Server>,
     out: mpsc::Sender<News>,
-    mut era: watch::Receiver<u64>,
+    mut era: watch::Receiver<Era>,
 ) {
-    let mut follower = Follower { api_version: target.api_version(), target, server, out, from: None };
+    let is_open = Arc::new(AtomicBool::new(false));
+    let api_version = target.api_version();
+    let mut follower = Follower { api_version, target, server, out, from: None, is_open: is_open.clone() };
     let mut pause = Pause::new(&follower.server.pace);
-    let mut living = *era.borrow_and_update();
+    let mut cluster = era.borrow_and_update().cluster;
     loop {
-        let now = *era.borrow_and_update();
-        if now != living {
-            (living, follower.from) = (now, None);
+        let now = era.borrow_and_update().cluster;
+        if now != cluster {
+            (cluster, follower.from) = (now, None);
         }
+        let began = Instant::now();
+        is_open.store(false, Ordering::Relaxed);
         let told = tokio::select! {
-            told = follower.round(&mut pause) => told,
-            changed = era.changed() => {
-                if changed.is_err() {
+            told = follower.round() => told,
+            goes_on = over(&mut era, cluster, &is_open) => {
+                if !goes_on {
                     return;
                 }
-                living = u64::MAX;
                 continue;
             }
         };
+        let lasted = began.elapsed();
+        if lasted >= follower.server.pace.longest {
+            pause.over(&follower.server.pace);
+        }
         let trouble = match told {
+            // Whatever is in between may end every watch at once.
+            Ok(()) if lasted < follower.server.pace.first => {
+                pause.wait(&follower.server).await;
+                continue;
+            }
             Ok(()) => continue,
             Err(End::NobodyListens) => return,
             Err(End::Trouble(trouble)) => trouble,
         };
         match &trouble {
             // A kind that went and came back has another history.
-            Trouble::Gone | Trouble::NotServed => follower.from = None,
+            Trouble::NotServed => follower.from = None,
+            Trouble::Gone => {
+                follower.server.gone.fetch_add(1, Ordering::Relaxed);
+                follower.from = None;
+            }
             Trouble::NotAccepted(_) => follower.server.connection.renew().await,
             _ => {}
         }
@@ -239,8 +270,20 @@ pub(super) async fn follow(
                 if changed.is_err() {
                     return;
                 }
-                living = u64::MAX;
             }
+        }
+    }
+}
+
+/// Until what is going on is of no use any more: it is another cluster, or a watch that is open may be so on one side only. A
+/// list is left alone: it notices itself. False: nobody listens.
+async fn over(era: &mut watch::Receiver<Era>, cluster: u64, is_open: &AtomicBool) -> bool {
+    loop {
+        if era.changed().await.is_err() {
+            return false;
+        }
+        if era.borrow_and_update().cluster != cluster || is_open.load(Ordering::Relaxed) {
+            return true;
         }
     }
 }
@@ -263,21 +306,23 @@ struct Follower {
     out: mpsc::Sender<News>,
     /// The version up to which everything is known.
     from: Option<String>,
+    /// All objects are known, and changes arrive.
+    is_open: Arc<AtomicBool>,
 }
 
 impl Follower {
     /// One watch, from its list if there is none yet, until the server ends it.
-    async fn round(&mut self, pause: &mut Pause) -> Result<(), End> {
+    async fn round(&mut self) -> Result<(), End> {
         if self.from.is_none() {
             if self.server.streams.load(Ordering::Relaxed) {
-                match self.events(true, pause).await {
+                match self.events(true).await {
                     Err(End::Trouble(Trouble::NotUnderstood(_))) => self.server.streams.store(false, Ordering::Relaxed),
                     told => return told,
                 }
             }
             self.pages().await?;
         }
-        self.events(false, pause).await
+        self.events(false).await
     }
 
     fn named(&self) -> bool {
@@ -294,9 +339,11 @@ impl Follower {
             let request = Request::new(self.target.path());
             let request = if self.named() { request.list_metadata(&params) } else { request.list(&params) };
             let request = request.map_err(|e| Trouble::NotUnderstood(e.to_string()))?;
-            let text = match self.server.connection.client().request_text(request).await.map_err(Trouble::from) {
+            let client = self.server.connection.client();
+            let text = match timely(client.request_text(request)).await {
                 // The pages that are left were forgotten: all of it in one.
                 Err(Trouble::Gone) if params.continue_token.is_some() => {
+                    self.server.gone.fetch_add(1, Ordering::Relaxed);
                     items.clear();
                     (params.continue_token, params.limit) = (None, None);
                     continue;
@@ -320,7 +367,7 @@ impl Follower {
     }
 
     /// Events of one watch; with `initial`, all objects come first.
-    async fn events(&mut self, initial: bool, pause: &mut Pause) -> Result<(), End> {
+    async fn events(&mut self, initial: bool) -> Result<(), End> {
         let long = self.server.pace.watch;
         let long = long.mul_f64(0.75) + self.server.part_of(long.mul_f64(0.25));
         let mut params = WatchParams::default().timeout((long.as_secs() as u32).max(1));
@@ -333,21 +380,22 @@ impl Follower {
         let request = Request::new(self.target.path());
         let request = if self.named() { request.watch_metadata(&params, &from) } else { request.watch(&params, &from) };
         let request = request.map_err(|e| Trouble::NotUnderstood(e.to_string()))?;
-        let stream = self.server.connection.client().request_stream(request).await.map_err(Trouble::from)?;
+        let client = self.server.connection.client();
+        let stream = timely(client.request_stream(request)).await?;
         let mut stream = pin!(stream);
         // The events before the bookmark that ends them.
         let mut first = initial.then(Vec::new);
         if !initial {
-            pause.over(&self.server.pace);
-            self.tell(News::Open).await?;
+            self.open().await?;
         }
         let end = Instant::now() + long + Duration::from_secs(30);
         let mut line = Vec::new();
         loop {
             line.clear();
-            let read = timeout(end.saturating_duration_since(Instant::now()), next_line(&mut stream, &mut line));
-            let read =
-                read.await.map_err(|_| Trouble::Unreachable("the server does not end the watch".to_owned()))??;
+            let left = end.saturating_duration_since(Instant::now());
+            let left = if first.is_some() { left.min(STANDS_STILL) } else { left };
+            let late = |_| Trouble::Unreachable("the server neither goes on nor ends the watch".to_owned());
+            let read = timeout(left, next_line(&mut stream, &mut line)).await.map_err(late)??;
             if read == 0 {
                 // The server ended it, or the connection broke: the next watch tells which.
                 return if first.is_some() {
@@ -384,9 +432,8 @@ impl Follower {
                 (_, None) => {}
             }
             if over && let Some(all) = first.take() {
-                pause.over(&self.server.pace);
                 self.tell(News::All(all)).await?;
-                self.tell(News::Open).await?;
+                self.open().await?;
             }
             if let (None, Some(version)) = (&first, version) {
                 self.server.saw(&version);
@@ -400,6 +447,11 @@ impl Follower {
         Some(Item { key, value: trim(object, &self.api_version, self.target.kind.kind) })
     }
 
+    async fn open(&self) -> Result<(), End> {
+        self.is_open.store(true, Ordering::Relaxed);
+        self.tell(News::Open).await
+    }
+
     async fn tell(&self, news: News) -> Result<(), End> {
         self.out.send(news).await.map_err(|_| End::NobodyListens)
     }
@@ -409,6 +461,12 @@ fn key(object: &Value) -> Option<Key> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let name = text("/metadata/name");
     (!name.is_empty()).then(|| (text("/metadata/namespace"), name))
+}
+
+/// An answer that may be long.
+async fn timely<T>(answer: impl Future<Output = kube::Result<T>>) -> Result<T, Trouble> {
+    let late = |_| Trouble::Unreachable(format!("no list within {} s", STANDS_STILL.as_secs()));
+    Ok(timeout(STANDS_STILL, answer).await.map_err(late)??)
 }
 
 /// Reads up to the end of a line; 0 bytes is the end of all.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use arcstr::ArcStr;
+use ipnet::IpNet;
 
 use crate::id::ObjectRef;
 use crate::mesh::object::Meta;
@@ -174,12 +175,24 @@ pub(crate) struct Namespace {
 pub(crate) struct Node {
     pub(crate) meta: Meta,
     pub(crate) addresses: Vec<IpAddr>,
+    /// Addresses that its pods get, where the network takes them from here (Node.spec.podCIDRs).
+    pub(crate) pod_networks: Vec<IpNet>,
 }
 
 impl Node {
     pub(crate) fn read(meta: Meta, at: &At<'_>) -> Self {
         let addresses = at.key("status", |s| s.key("addresses", |a| a.each(|a| a.key("address", |x| x.text()))));
-        Self { meta, addresses: addresses.iter().filter_map(|a| a.parse().ok()).collect() }
+        let networks = at.key("spec", |s| {
+            let mut list = s.key("podCIDRs", |l| l.strings());
+            list.extend(s.key("podCIDR", |c| c.string()).filter(|one| !list.contains(one)));
+            list
+        });
+        Self {
+            meta,
+            addresses: addresses.iter().filter_map(|a| a.parse().ok()).collect(),
+            // A network of all addresses would make everything a pod.
+            pod_networks: networks.iter().filter_map(|n| n.parse().ok()).filter(|n: &IpNet| n.prefix_len() >= 8).collect(),
+        }
     }
 }
 
