@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // folder is where one cluster lives.
@@ -36,6 +37,7 @@ type answer struct {
 	Kubeconfig string `json:"kubeconfig,omitempty"`
 	URL        string `json:"url,omitempty"`
 	Revision   int64  `json:"revision,omitempty"`
+	Token      string `json:"token,omitempty"`
 	Why        string `json:"why,omitempty"`
 }
 
@@ -106,7 +108,7 @@ func run(where string, keep bool, flags []string) error {
 		case command, more := <-commands:
 			switch {
 			case more:
-				say(store.obey(ctx, command))
+				say(obey(ctx, here, store, command))
 			case keep:
 				commands = nil
 			default:
@@ -114,6 +116,24 @@ func run(where string, keep bool, flags []string) error {
 			}
 		}
 	}
+}
+
+// obey does what a line of standard input asks for.
+func obey(ctx context.Context, here folder, store *store, line string) answer {
+	rest, is := strings.CutPrefix(line, "token ")
+	if !is {
+		return store.obey(ctx, line)
+	}
+	var namespace, name, uid string
+	var seconds int
+	if _, err := fmt.Sscan(rest, &namespace, &name, &uid, &seconds); err != nil {
+		return answer{Event: "error", Why: "token NAMESPACE ACCOUNT UID SECONDS: " + err.Error()}
+	}
+	token, err := here.token(namespace, name, uid, time.Duration(seconds)*time.Second)
+	if err != nil {
+		return answer{Event: "error", Why: err.Error()}
+	}
+	return answer{Event: "token", Token: token}
 }
 
 func say(line answer) {

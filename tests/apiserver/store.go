@@ -78,7 +78,7 @@ func (s *store) obey(ctx context.Context, line string) answer {
 		}
 		return answer{Event: command, Revision: revision}
 	}
-	return answer{Event: "error", Why: "commands are: compact, put KEY OBJECT, revision"}
+	return answer{Event: "error", Why: "commands are: compact, put KEY OBJECT, revision, token NAMESPACE ACCOUNT UID SECONDS"}
 }
 
 // forget drops all history, in the way of kube-apiserver's own compactor: the watch caches follow the revision that

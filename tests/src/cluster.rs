@@ -1,27 +1,33 @@
 //! A real API server on this machine (`tests/apiserver`), what a test does to it as its administrator, and what the program's
 //! source of objects sees of it.
 
+mod objects;
+mod relay;
+mod watching;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, mpsc as lines};
+use std::sync::mpsc as lines;
 use std::time::Duration;
 
-use egress_core::id::ObjectRef;
-use egress_core::input::Input;
-use egress_core::mesh::{Mesh, MeshOptions};
-use egress_core::world::ClusterState;
-use egress_tui::source::kube::{Cluster, Options, Pace, Pods, Running, start};
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::{GroupVersionKind, Request};
-use kube::{Api, Client};
+use egress_tui::source::kube::Cluster;
+use kube::Client;
+use kube::api::{DeleteParams, PostParams};
+use kube::core::Request;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::program::repository;
+
+use objects::{api, plural, text};
+
+pub use objects::{apply, definitions, entry, namespace, pod, reads, role, rules};
+pub use relay::Relay;
+pub use watching::{Watching, quick};
 
 /// What may take long on a busy machine, and ends a test that waits for what never comes.
 pub const LONG: Duration = Duration::from_secs(90);
@@ -149,10 +155,54 @@ impl ApiServer {
 
     /// `compact` or `revision`; the revision that is answered.
     pub fn tell(&mut self, command: &str) -> u64 {
+        let answer = self.ask(command);
+        answer["revision"].as_u64().unwrap_or_else(|| panic!("{answer}"))
+    }
+
+    fn ask(&mut self, command: &str) -> Value {
         let process = self.process.as_mut().expect("it runs");
         process.input.write_all(format!("{command}\n").as_bytes()).expect("it listens");
-        let answer = self.line();
-        answer["revision"].as_u64().unwrap_or_else(|| panic!("{answer}"))
+        self.line()
+    }
+
+    /// Its process takes no turn any more: connections stay, and nothing is answered.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// It goes on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = self.process.as_ref().expect("it runs").child.id();
+        let process = Pid::from_raw(id.cast_signed()).expect("a process");
+        kill_process(process, signal).expect("ours");
+    }
+
+    /// A token of an account of the namespace `default` that is refused in so many seconds.
+    pub async fn brief_token(&mut self, name: &str, seconds: u32) -> String {
+        let request = Request::new("/api/v1/namespaces/default/serviceaccounts");
+        let request = request.get(name, &kube::core::params::GetParams::default()).expect("a request");
+        let account: Value = self.admin().await.request(request).await.expect("an account");
+        let answer = self.ask(&format!("token default {name} {} {seconds}", text(&account["metadata"]["uid"])));
+        text(&answer["token"])
+    }
+
+    /// The configuration of that path, but through a relay.
+    pub fn through(&self, relay: &Relay, config: &Path) -> PathBuf {
+        let text_of = fs::read_to_string(config).expect("readable");
+        let mut config: Value = serde_json::from_str(&text_of).expect("JSON");
+        config["clusters"][0]["cluster"]["server"] = format!("https://{}", relay.address()).into();
+        let path = self.folder.0.join("relay.kubeconfig");
+        fs::write(&path, config.to_string()).expect("writable");
+        path
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        fs::read_to_string(self.folder.0.join("address")).expect("readable").trim().to_owned()
     }
 
     /// Stores objects as they are, with the uids that they have, past everything that admits; many at once.
@@ -306,70 +356,6 @@ impl ApiServer {
     }
 }
 
-/// A ClusterRole.
-pub fn role(name: &str, rules: &Value) -> Value {
-    json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules})
-}
-
-/// A rule that lets these be read.
-pub fn reads(group: &str, resources: &[&str]) -> Value {
-    json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]})
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
-}
-
-/// Definitions of all kinds.
-pub fn definitions() -> Vec<Value> {
-    let path = repository().join("tests/apiserver/crds.yaml");
-    let text = fs::read_to_string(&path).expect("readable");
-    let read = egress_core::manifest::parse("crds.yaml", &text);
-    assert!(read.problems.is_empty(), "{:?}", read.problems);
-    read.objects.into_iter().map(|o| o.value).collect()
-}
-
-fn plural(kind: &str) -> String {
-    match kind {
-        "ServiceEntry" => "serviceentries".to_owned(),
-        "WorkloadEntry" => "workloadentries".to_owned(),
-        "Ingress" | "GatewayClass" => format!("{}es", kind.to_lowercase()),
-        "NetworkPolicy" | "AuthorizationPolicy" => kind.to_lowercase().replace("policy", "policies"),
-        _ => format!("{}s", kind.to_lowercase()),
-    }
-}
-
-fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
-    let version = text(&object["apiVersion"]);
-    let (group, version) = version.split_once('/').unwrap_or(("", &version));
-    let kind = text(&object["kind"]);
-    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, &kind), &plural(&kind));
-    match object["metadata"]["namespace"].as_str() {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
-    }
-}
-
-/// Creates or changes an object.
-pub async fn apply(client: &Client, object: &Value) -> kube::Result<()> {
-    let api = api(client, object);
-    let name = text(&object["metadata"]["name"]);
-    let params = PatchParams::apply("tests").force();
-    let mut bare = object.clone();
-    let status = bare.as_object_mut().and_then(|o| o.remove("status"));
-    if let Some(metadata) = bare["metadata"].as_object_mut() {
-        // What only a server may write.
-        for own in ["uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"] {
-            metadata.remove(own);
-        }
-    }
-    api.patch(&name, &params, &Patch::Apply(&bare)).await?;
-    if let Some(status) = status {
-        api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&json!({"status": status}))).await?;
-    }
-    Ok(())
-}
-
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("readable") {
@@ -381,114 +367,4 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).expect("copied");
         }
     }
-}
-
-/// The program's source of objects, and what it told.
-pub struct Watching {
-    running: Running,
-    inputs: mpsc::Receiver<Vec<Input>>,
-    /// The latest mesh.
-    pub mesh: Arc<Mesh>,
-    /// How many meshes there were.
-    pub meshes: usize,
-    /// The latest state of the cluster.
-    pub state: ClusterState,
-}
-
-/// Pauses of a test: everything soon.
-pub fn quick() -> Pace {
-    Pace {
-        first: Duration::from_millis(50),
-        longest: Duration::from_secs(1),
-        watch: Duration::from_secs(20),
-        look: Duration::from_millis(500),
-        ..Pace::default()
-    }
-}
-
-impl Watching {
-    /// All pods, with that configuration.
-    pub fn all(kubeconfig: &Path) -> Self {
-        Self::new(kubeconfig, Pods::All, quick())
-    }
-
-    /// With that configuration.
-    pub fn new(kubeconfig: &Path, pods: Pods, pace: Pace) -> Self {
-        let cluster = Cluster { kubeconfig: Some(kubeconfig.to_owned()), context: None };
-        let (send, inputs) = mpsc::channel(64);
-        let options = Options { cluster, pods, mesh: MeshOptions::default(), pace };
-        let running = start(options, send);
-        Self { running, inputs, mesh: Arc::default(), meshes: 0, state: ClusterState::default() }
-    }
-
-    /// Takes in what is told until it is as a test wants it.
-    pub async fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) {
-        let wait = async {
-            while !is(self) {
-                let batch = self.inputs.recv().await.expect("the source goes on");
-                for input in batch {
-                    match input {
-                        Input::Mesh { mesh, .. } => {
-                            self.mesh = mesh;
-                            self.meshes += 1;
-                        }
-                        Input::Cluster(state) => self.state = state,
-                        other => panic!("{other:?}"),
-                    }
-                }
-            }
-        };
-        let seen = timeout(LONG, wait).await;
-        assert!(seen.is_ok(), "not seen: {what}; {:?}, {} objects", self.state, self.mesh.object_count());
-    }
-
-    /// Until the first mesh is there.
-    pub async fn loaded(&mut self) {
-        self.until("the first mesh", |w| w.meshes > 0).await;
-    }
-
-    /// An object is known.
-    pub fn has(&self, kind: &str, namespace: &str, name: &str) -> bool {
-        self.mesh.object_text(&ObjectRef::new(kind, namespace, name)).is_some()
-    }
-
-    /// The text of an object that is known.
-    pub fn text(&self, kind: &str, namespace: &str, name: &str) -> String {
-        self.mesh.object_text(&ObjectRef::new(kind, namespace, name)).map(|(text, ..)| text).unwrap_or_default()
-    }
-
-    /// What cannot be read: the kinds.
-    pub fn gaps(&self) -> Vec<&str> {
-        self.state.gaps.iter().map(|g| g.kind.as_str()).collect()
-    }
-
-    /// How much was read.
-    pub fn figures(&self) -> egress_tui::source::kube::Figures {
-        self.running.figures()
-    }
-
-    /// Ends it.
-    pub async fn stop(self) {
-        drop(self.inputs);
-        self.running.stop().await;
-    }
-}
-
-/// A namespace.
-pub fn namespace(name: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-}
-
-/// An entry for one host.
-pub fn entry(namespace: &str, name: &str) -> Value {
-    json!({"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": {"name": name, "namespace": namespace},
-        "spec": {"hosts": [format!("{name}.example.com")], "location": "MESH_EXTERNAL", "resolution": "DNS",
-            "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}]}})
-}
-
-/// A running pod of a node.
-pub fn pod(namespace: &str, name: &str, node: &str, ip: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
-        "spec": {"nodeName": node, "containers": [{"name": "app", "image": "example/app"}]},
-        "status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}})
 }

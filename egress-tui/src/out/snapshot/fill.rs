@@ -8,8 +8,8 @@ use egress_core::verdict::{Class, Judgement, Step};
 use egress_core::world::{self, World};
 
 use super::{
-    Because, Capture, Changed, ChangedObject, Coverage, Destination, Document, Expected, Flow, Hook, Hop, Incomplete, Items,
-    Lost, Mesh, Name, Next, Nodes, Process, SCHEMA, Source, Stale, Tool, Totals, Workload,
+    Because, Capture, Changed, ChangedObject, Coverage, Destination, Document, Expected, Flow, Hook, Hop, Incomplete,
+    Items, Lost, Mesh, Name, Next, Nodes, Process, SCHEMA, Source, Stale, Tool, Totals, Workload,
 };
 
 impl Document {

@@ -191,7 +191,11 @@ impl Node {
             meta,
             addresses: addresses.iter().filter_map(|a| a.parse().ok()).collect(),
             // A network of all addresses would make everything a pod.
-            pod_networks: networks.iter().filter_map(|n| n.parse().ok()).filter(|n: &IpNet| n.prefix_len() >= 8).collect(),
+            pod_networks: networks
+                .iter()
+                .filter_map(|n| n.parse().ok())
+                .filter(|n: &IpNet| n.prefix_len() >= 8)
+                .collect(),
         }
     }
 }
