@@ -25,7 +25,7 @@ use crate::program::repository;
 
 use objects::{api, plural, text};
 
-pub use objects::{apply, definitions, entry, namespace, pod, reads, role, rules};
+pub use objects::{apply, definitions, entry, load, namespace, objects_below, pod, reads, role, rules};
 pub use relay::Relay;
 pub use watching::{Watching, quick};
 

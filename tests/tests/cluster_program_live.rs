@@ -6,27 +6,9 @@ use std::process::{Command, Output};
 use std::time::Instant;
 
 use egress_core::manifest;
-use egress_tests::cluster::{ApiServer, Watching, entry, namespace, pod, reads, wanted};
+use egress_tests::cluster::{ApiServer, Watching, entry, load, namespace, objects_below, pod, reads, wanted};
 use egress_tests::program::{self, said};
 use serde_json::{Value, json};
-
-/// Objects below a folder.
-fn objects(folder: &Path) -> Vec<Value> {
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path()).collect();
-    files.sort();
-    let texts = files.iter().map(|file| fs::read_to_string(file).expect("readable"));
-    texts.flat_map(|text| manifest::parse("", &text).objects).map(|o| o.value).collect()
-}
-
-/// What a cluster writes itself is stored with its own uids and addresses, everything else is sent as kubectl does.
-async fn load(server: &mut ApiServer, mut all: Vec<Value>) {
-    all.sort_by_key(|o| o["kind"] != "Namespace");
-    let own = |o: &Value| matches!(o["kind"].as_str(), Some("Pod" | "Service" | "EndpointSlice" | "Node"));
-    let (own, rest): (Vec<Value>, Vec<Value>) = all.into_iter().partition(own);
-    server.apply_all(&rest).await;
-    server.store(&own);
-}
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -39,10 +21,10 @@ async fn a_cluster_answers_as_the_same_objects_in_files_do() {
     }
     let mesh = program::repository().join("tests/lab/dwh-static-tcp/mesh");
     let mut server = ApiServer::with_kinds(&[]).await;
-    load(&mut server, objects(&mesh)).await;
+    load(&mut server, objects_below(&mesh)).await;
     let config = server.printed().await;
     let config = config.to_str().expect("text");
-    let pods = objects(&mesh).into_iter().filter(|o| o["kind"] == "Pod");
+    let pods = objects_below(&mesh).into_iter().filter(|o| o["kind"] == "Pod");
     let mut calls = Vec::new();
     for (nth, pod) in pods.enumerate() {
         let name = format!(
@@ -107,7 +89,7 @@ async fn the_lab_sees_the_same_with_its_objects_in_a_cluster() {
         return;
     }
     let mut server = ApiServer::with_kinds(&[]).await;
-    load(&mut server, objects(&program::repository().join("tests/lab/dwh-static-tcp/mesh"))).await;
+    load(&mut server, objects_below(&program::repository().join("tests/lab/dwh-static-tcp/mesh"))).await;
     let config = server.printed().await;
     let folder = tempfile::tempdir().expect("a folder");
     let lab = |name: &str, more: &[&str]| {

@@ -1,6 +1,7 @@
 //! Objects as tests need them, and how they are stored.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use egress_core::manifest;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
@@ -8,6 +9,7 @@ use kube::core::GroupVersionKind;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use super::ApiServer;
 use crate::program::repository;
 
 /// A ClusterRole.
@@ -103,4 +105,22 @@ pub fn pod(namespace: &str, name: &str, node: &str, ip: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
         "spec": {"nodeName": node, "containers": [{"name": "app", "image": "example/app"}]},
         "status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}})
+}
+
+/// Objects below a folder.
+pub fn objects_below(folder: &Path) -> Vec<Value> {
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path()).collect();
+    files.sort();
+    let texts = files.iter().map(|file| fs::read_to_string(file).expect("readable"));
+    texts.flat_map(|text| manifest::parse("", &text).objects).map(|o| o.value).collect()
+}
+
+/// What a cluster writes itself is stored with its own uids and addresses, everything else is sent as kubectl does.
+pub async fn load(server: &mut ApiServer, mut all: Vec<Value>) {
+    all.sort_by_key(|o| o["kind"] != "Namespace");
+    let own = |o: &Value| matches!(o["kind"].as_str(), Some("Pod" | "Service" | "EndpointSlice" | "Node"));
+    let (own, rest): (Vec<Value>, Vec<Value>) = all.into_iter().partition(own);
+    server.apply_all(&rest).await;
+    server.store(&own);
 }

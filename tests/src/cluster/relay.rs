@@ -49,7 +49,8 @@ impl Relay {
         let (accepts, address) = (shared.clone(), address.to_owned());
         let accepting = thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                match accepts.lock().way {
+                let way = accepts.lock().way;
+                match way {
                     Way::Gone => return,
                     Way::Cut => {}
                     Way::Open | Way::Silent => accepts.connect(client, &address),

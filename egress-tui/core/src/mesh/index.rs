@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 
 use crate::id::ObjectRef;
-use crate::manifest::RawObject;
+use crate::manifest::{Problem, RawObject};
 use crate::mesh::ambient;
 use crate::mesh::declared::{self, Declared, Origins};
 use crate::mesh::gatewayapi;
@@ -27,6 +27,7 @@ use crate::mesh::options::{IstioVersion, MeshOptions, Rules};
 use crate::mesh::reach::{self, Endpoints};
 use crate::mesh::registry::{Registry, Sources};
 use crate::mesh::remark::{self, GatewayHosts, GatewayRules, Misspelt};
+use crate::mesh::revisions;
 use crate::mesh::shared::Shared;
 use crate::mesh::visible::{DestinationRules, VirtualServices};
 use crate::verdict::Says;
@@ -74,6 +75,8 @@ pub(crate) struct Index {
     pub(crate) origins: Origins,
     /// Objects that istiod does not read: outside of its discovery selectors, or of another revision; entries of these hosts.
     pub(crate) hidden: HiddenEntries,
+    /// Settings of other revisions that say something else.
+    pub(crate) other_settings: Vec<Problem>,
     pub(crate) gateway_hosts: GatewayHosts,
     pub(crate) gateway_rules: Arc<GatewayRules>,
     pub(crate) misspelt: Option<Arc<Misspelt>>,
@@ -82,7 +85,6 @@ pub(crate) struct Index {
 /// Objects that an index was made of, as far as parts of it can serve the index after an edit.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
-    configs: Vec<Arc<MeshConfig>>,
     namespaces: Vec<Arc<Namespace>>,
     entries: Vec<Arc<ServiceEntry>>,
     workloads: Vec<Arc<WorkloadEntry>>,
@@ -112,11 +114,11 @@ fn same<T>(a: &[Arc<T>], b: &[Arc<T>]) -> bool {
 }
 
 impl Unchanged {
-    fn of(before: &Index, objects: &Objects, version: IstioVersion, rules: &Rules) -> Self {
+    fn of(before: &Index, objects: &Objects, version: IstioVersion, rules: &Rules, config: &MeshConfig) -> Self {
         let parts = &before.parts;
         let settings = before.version == version
             && before.rules == *rules
-            && same(&parts.configs, &objects.configs)
+            && before.config == *config
             && same(&parts.namespaces, &objects.namespaces);
         let pods = settings && same(&before.services, &objects.services) && same(&parts.pods, &objects.pods);
         let reach = pods && same(&parts.slices, &objects.slices);
@@ -307,12 +309,6 @@ impl Objects {
         shrink!(entries, workloads, virtual_services, gateways, destination_rules, sidecars, services, slices, pods);
     }
 
-    /// The ConfigMap of the default revision, else the first one of another: `istio`, `istio-REVISION`.
-    fn config(&self) -> Option<&Arc<MeshConfig>> {
-        let default = |c: &&Arc<MeshConfig>| c.object.as_ref().is_none_or(|o| o.name.name == "istio");
-        self.configs.iter().rfind(default).or(self.configs.first())
-    }
-
     /// Endpoints count for Services without slices.
     fn settle_endpoints(&mut self) {
         let of = |s: &EndpointSlice| (s.namespace.clone(), s.service.clone());
@@ -342,14 +338,15 @@ impl Index {
         // What runs wins over what is declared, and what is asked for over both.
         rules.run_with(environment(&objects.pods));
         let rules = options.override_rules(rules);
-        let mut config = objects.config().map(|c| (**c).clone()).unwrap_or_default();
+        let (config, other_settings) = revisions::choose(&objects.configs, &objects.pods);
+        let mut config = config.map(|c| (*c).clone()).unwrap_or_default();
         config.restrict(&rules);
         let namespaces: FxHashMap<ArcStr, Labels> =
             objects.namespaces.iter().map(|n| (n.meta.name().clone(), n.meta.labels.clone())).collect();
         let hidden = hide(&mut objects, &config, &namespaces, &rules);
         let waypoints = ambient::waypoints(&objects.gateway_api);
         gatewayapi::translate(&mut objects, &namespaces);
-        let unchanged = before.map_or_else(Unchanged::default, |b| Unchanged::of(b, &objects, version, &rules));
+        let unchanged = before.map_or_else(Unchanged::default, |b| Unchanged::of(b, &objects, version, &rules, &config));
         let hosts = hosts(&objects, before);
         // too many hosts of objects that are gone: everything is numbered anew
         let renumbered = before.is_some_and(|b| !Arc::ptr_eq(&b.hosts, &hosts) && hosts.len() < b.hosts.len());
@@ -412,7 +409,6 @@ impl Index {
             reach,
             policy_field: config.field("outboundTrafficPolicy"),
             parts: Parts {
-                configs: objects.configs,
                 namespaces: objects.namespaces,
                 entries: objects.entries,
                 workloads: objects.workloads,
@@ -442,6 +438,7 @@ impl Index {
             waypoints,
             origins,
             hidden: HiddenEntries::new(hidden),
+            other_settings,
         };
         index.selected = index.selected_labels();
         (index, unchanged)

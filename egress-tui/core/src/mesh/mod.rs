@@ -49,6 +49,7 @@ mod reach;
 mod register;
 mod registry;
 mod remark;
+mod revisions;
 mod roster;
 mod route;
 mod scope;
@@ -143,7 +144,7 @@ impl Mesh {
         let inside = inside.map_or_else(|| Arc::new(Inside::new(&index)), |b| Arc::clone(&b.inside));
         Self {
             edition: EDITIONS.fetch_add(1, Ordering::Relaxed),
-            problems: kept.problems(),
+            problems: kept.problems().into_iter().chain(index.other_settings.iter().cloned()).collect(),
             proxies: roster.pods.iter().map(|_| OnceLock::new()).collect(),
             leading: index.virtual_services.list.iter().map(|vs| roster.leads_to_gateway(vs)).collect(),
             inside,

@@ -370,7 +370,7 @@ pub(crate) const POLICY_MODES: [(&str, PolicyMode); 3] = [
 ];
 
 /// outboundTrafficPolicy with the proxy that takes what is unknown.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OutboundPolicy {
     pub(crate) mode: PolicyMode,
     /// Host, subset, port.

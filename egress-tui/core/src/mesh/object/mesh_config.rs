@@ -11,7 +11,7 @@ use crate::mesh::object::{OutboundPolicy, PolicyMode};
 use crate::mesh::options::Rules;
 
 /// A label selector as Kubernetes writes it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Selector {
     pub(crate) labels: Labels,
     /// Key, operator, values.
@@ -53,7 +53,7 @@ pub(crate) enum EntryVisibility {
     None,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct MeshConfig {
     /// The ConfigMap, or the object that declares the settings, if there is one.
     pub(crate) object: Option<ObjectRef>,
@@ -124,6 +124,15 @@ impl MeshConfig {
             reading.note(Note { field: format!(".data.mesh{}", note.field).into(), ..note });
         }
         config
+    }
+
+    /// Wherever it stands.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let bare = |config: &Self| {
+            let none = Self::default();
+            Self { object: None, below: none.below, places: none.places, ..config.clone() }
+        };
+        bare(self) == bare(other)
     }
 
     /// From the object that declares them, where there is no ConfigMap.
