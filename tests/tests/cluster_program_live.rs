@@ -1,12 +1,11 @@
-//! The program with a real API server: answers, exit codes, what it prints to be installed, what it costs.
+//! The program with a real API server: answers, exit codes, what it prints to be installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Instant;
 
 use egress_core::manifest;
-use egress_tests::cluster::{ApiServer, Watching, entry, load, namespace, objects_below, pod, reads, wanted};
+use egress_tests::cluster::{ApiServer, entry, load, namespace, objects_below, pod, reads, wanted};
 use egress_tests::program::{self, said};
 use serde_json::{Value, json};
 
@@ -308,108 +307,4 @@ async fn the_static_program_runs_where_there_is_nothing_else() {
     let answer = run(&["explain", "--kubeconfig", "/config", "--from", "shop/cart", "--to", "api.example.com:443"]);
     assert_eq!(answer.status.code(), Some(0), "{}", said(&answer));
     assert!(text(&answer).contains("api.example.com"), "{}", text(&answer));
-}
-
-/// Pods with a sidecar as injection leaves them, and entries: a cluster of 200 namespaces.
-fn large(pods: usize, entries: usize) -> Vec<Value> {
-    let when = "2026-01-01T00:00:00Z";
-    let space = |n: usize| format!("ns-{}", n % 200);
-    let uid = |kind: usize, n: usize| format!("{kind:08x}-0000-4000-8000-{n:012x}");
-    let environment: Vec<Value> = (0..40)
-        .map(|n| json!({"name": format!("VARIABLE_{n}"), "value": format!("a value of some length {n}")}))
-        .collect();
-    let mut all: Vec<Value> = (0..200)
-        .map(|n| {
-            let name = space(n);
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "uid": uid(1, n), "creationTimestamp": when,
-                "labels": {"istio-injection": "enabled", "kubernetes.io/metadata.name": name}}, "status": {"phase": "Active"}})
-        })
-        .collect();
-    all.extend((0..pods).map(|n| {
-        let ip = format!("10.{}.{}.{}", n >> 16, (n >> 8) & 255, n & 255);
-        json!({"apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": format!("web-6d4cf56db6-{n:05}"), "namespace": space(n), "uid": uid(2, n), "creationTimestamp": when,
-                "labels": {"app": format!("web-{}", n % 500), "pod-template-hash": "6d4cf56db6", "security.istio.io/tlsMode": "istio"},
-                "annotations": {"sidecar.istio.io/status": "{\"revision\":\"default\"}", "example.com/note": "x".repeat(400)},
-                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-6d4cf56db6", "uid": uid(3, n % 500), "controller": true}]},
-            "spec": {"nodeName": format!("node-{}", n % 200), "serviceAccountName": "web", "containers": [
-                {"name": "app", "image": "example/web:1", "env": environment, "ports": [{"containerPort": 8080}]},
-                {"name": "istio-proxy", "image": "example/proxyv2:1.31.0", "args": ["proxy", "sidecar"], "securityContext": {"runAsUser": 1337}}]},
-            "status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
-                "containerStatuses": [{"name": "app", "containerID": format!("containerd://{n:064x}"), "image": "", "imageID": "", "ready": true, "restartCount": 0}]}})
-    }));
-    all.extend((0..entries).map(|n| {
-        let mut entry = entry(&space(n), &format!("host-{n:05}"));
-        entry["metadata"]["uid"] = uid(4, n).into();
-        entry["metadata"]["creationTimestamp"] = when.into();
-        entry["metadata"]["generation"] = 1.into();
-        entry
-    }));
-    all
-}
-
-/// Resident memory of this process in MiB, and the most that it ever was.
-fn memory() -> (u64, u64) {
-    let status = fs::read_to_string("/proc/self/status").expect("readable");
-    let of = |name: &str| {
-        let line = status.lines().find(|l| l.starts_with(name)).unwrap_or_default();
-        line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or_default() / 1024
-    };
-    (of("VmRSS:"), of("VmHWM:"))
-}
-
-const PODS: usize = 20_000;
-const ENTRIES: usize = 10_000;
-
-/// What a large cluster costs: bytes at the start, time, memory. Run on its own for figures: `-- --nocapture large`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "it measures")]
-async fn a_large_cluster_is_read_soon_and_kept_small() {
-    if !wanted() {
-        return;
-    }
-    let mut server = ApiServer::with_kinds(&[]).await;
-    let config = server.printed().await;
-    server.store(&large(PODS, ENTRIES));
-    let (before, _) = memory();
-    // The server's own caches are warm after this, as those of a server that runs are.
-    let mut first = Watching::all(&config);
-    first.loaded().await;
-    let (after, peak) = memory();
-    first.stop().await;
-    let began = Instant::now();
-    let mut seen = Watching::all(&config);
-    seen.loaded().await;
-    let took = began.elapsed();
-    let figures = seen.figures();
-    println!(
-        "{} objects by {} watches in {:.2} s, {:.1} MiB received; {} MiB more, peak {peak} MiB",
-        figures.objects.values().sum::<usize>(),
-        figures.watches,
-        took.as_secs_f64(),
-        figures.bytes as f64 / f64::from(1 << 20),
-        after.saturating_sub(before),
-    );
-    assert_eq!((figures.objects.get("Pod"), figures.objects.get("ServiceEntry")), (Some(&PODS), Some(&ENTRIES)));
-    // An edit does not wait for anything of that size.
-    let began = Instant::now();
-    let mut edited = entry("ns-7", "host-00007");
-    edited["spec"]["hosts"] = json!(["edited.example.com"]);
-    server.apply(&edited).await;
-    seen.until("the edit", |w| w.text("ServiceEntry", "ns-7", "host-00007").contains("edited")).await;
-    println!("an edit shows after {} ms", began.elapsed().as_millis());
-    seen.stop().await;
-
-    // A node reads its own pods, not all of them.
-    let node = egress_tui::source::kube::Pods::OfNode("node-7".into());
-    let mut seen = Watching::new(&config, node, egress_tests::cluster::quick());
-    seen.loaded().await;
-    let figures = seen.figures();
-    println!(
-        "one node: {} pods, {:.1} MiB received",
-        figures.objects["Pod"],
-        figures.bytes as f64 / f64::from(1 << 20)
-    );
-    assert_eq!(figures.objects.get("Pod"), Some(&(PODS / 200)));
-    seen.stop().await;
 }

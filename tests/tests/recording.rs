@@ -12,7 +12,7 @@ use egress_core::mesh::{Change, Mesh, MeshOptions};
 use egress_core::recording::{Damage, Entry, Objects, Played, Player, Reader, Recorder, Start, VERSION};
 use egress_core::world::{ClusterState, MeshSource, World};
 use egress_tests::program;
-use egress_tui::cmd::demo::DWH_STATIC_TCP;
+use egress_tui::cmd::demo::{DWH_STATIC_TCP, SCENES};
 use egress_tui::out::snapshot::{Document, Items};
 use serde_json::Value;
 
@@ -244,6 +244,18 @@ fn the_program_replays_and_says_what_is_missing() {
     let what = document["incomplete"][0]["what"].as_str().expect("what is missing");
     assert!(what.contains("cut.egr") && what.contains("it was cut at byte"), "{what}");
     assert!(!document["flows"].as_array().expect("flows").is_empty());
+}
+
+#[test]
+fn recordings_of_the_first_format_are_read_to_their_end() {
+    for (name, bytes) in SCENES {
+        assert_eq!(bytes[8..10], 1_u16.to_le_bytes(), "{name} was made before objects were recorded as edits");
+        let (start, entries, end) = read(bytes);
+        assert!(start.is_some() && end == Ok(()), "{name}: {end:?}");
+        let world = last_world(inputs(entries));
+        assert!(!world.flows.is_empty() && world.coverage.mesh_generation > 0, "{name}");
+    }
+    assert_eq!(VERSION, 2);
 }
 
 #[test]

@@ -88,7 +88,9 @@ mod tests {
         assert_eq!(chosen, "ConfigMap istio-system/istio");
         assert_eq!(
             problems,
-            ["2 pods of revision canary have other settings than ConfigMap istio-system/istio, by which all are judged"]
+            [
+                "2 pods of revision canary have other settings than ConfigMap istio-system/istio, by which all are judged"
+            ]
         );
     }
 

@@ -11,8 +11,8 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::access;
+use super::server::Server;
 use super::trouble::{Trouble, answered};
-use super::watch::Server;
 
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
