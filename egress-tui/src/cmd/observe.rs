@@ -128,14 +128,17 @@ async fn live(common: &Common, tapes: &Tapes, wanted: Wanted) -> anyhow::Result<
     }
     // The engine has taken over all of the above once it published a world that holds it.
     let known = |w: &Arc<World>| !w.coverage.capture.hooks.is_empty() && (!with_mesh || w.coverage.mesh_generation > 0);
-    worlds.wait_for(known).await.context("the engine ended")?;
+    if !wanted.screen {
+        worlds.wait_for(known).await.context("the engine ended")?;
+    }
     if let Some(ready) = &ready {
         if let Some(older) = &mut older {
             older.first().await;
         }
-        match cluster.as_ref().filter(|_| wanted.screen) {
-            None => ready.write(&worlds.borrow_and_update().clone())?,
-            Some(_) => ready.write_later(worlds.clone()),
+        if wanted.screen {
+            ready.write_later(worlds.clone(), cluster.is_some());
+        } else {
+            ready.write(&worlds.borrow_and_update().clone())?;
         }
     }
     Ok(Observation {
@@ -361,12 +364,14 @@ impl ReadyFile {
         }
     }
 
-    /// When the objects of the cluster are there, or it is clear that they will not be.
-    fn write_later(&self, mut worlds: watch::Receiver<Arc<World>>) {
+    /// When the hooks are attached, and the objects of a cluster are there or it is clear that they will not be.
+    fn write_later(&self, mut worlds: watch::Receiver<Arc<World>>, from_cluster: bool) {
         let path = self.0.clone();
         tokio::spawn(async move {
             let there = |w: &Arc<World>| {
-                w.coverage.mesh_generation > 0 || w.coverage.cluster.as_ref().is_some_and(|c| !c.gaps.is_empty())
+                let told = w.coverage.cluster.as_ref().is_some_and(|c| !c.gaps.is_empty());
+                let objects = !from_cluster || w.coverage.mesh_generation > 0 || told;
+                objects && !w.coverage.capture.hooks.is_empty()
             };
             let world = worlds.wait_for(there).await.ok().map(|w| w.clone());
             if let Some(Err(error)) = world.map(|world| write_ready(&path, &world)) {

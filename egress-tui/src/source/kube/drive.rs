@@ -52,6 +52,8 @@ pub(super) struct Driver {
     era: channel::Sender<Era>,
     /// The last look had no answer.
     interrupted: bool,
+    /// A watch ended for a reason that may be the server's.
+    in_doubt: bool,
     news_send: mpsc::Sender<(WatchId, News)>,
     news: mpsc::Receiver<(WatchId, News)>,
     tasks: JoinSet<()>,
@@ -89,6 +91,7 @@ impl Driver {
             figures,
             era: channel::channel(Era::default()).0,
             interrupted: false,
+            in_doubt: false,
             news_send,
             news,
             tasks: JoinSet::new(),
@@ -111,6 +114,7 @@ impl Driver {
         let mut look = interval(self.server.pace.look);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.tick().await;
+        let mut next_look = Instant::now() + self.server.pace.look;
         let patience = Instant::now() + self.server.pace.patience;
         // Edits take effect together; kinds are looked for a little after their definitions changed.
         let (mut due, mut discover) = (None, None);
@@ -135,13 +139,13 @@ impl Driver {
                         self.ask_rights().await;
                         self.plan().await;
                     }
-                    if self.keeper.is_silent() {
-                        look.reset_after(IMPATIENT);
-                    }
+                    self.in_doubt |= self.keeper.is_silent();
                 }
                 _ = look.tick() => {
                     looks += 1;
+                    next_look = Instant::now() + self.server.pace.look;
                     self.looker.look(match looks {
+                        _ if self.interrupted => Rights::Unseen,
                         n if n % LOOKS == 0 => Rights::AskedAgain,
                         n if n % 2 == 0 => Rights::Unseen,
                         _ => Rights::Seen,
@@ -154,6 +158,11 @@ impl Driver {
                 () = sleep_until(wake) => {}
             }
             let now = Instant::now();
+            if std::mem::take(&mut self.in_doubt) && next_look > now + IMPATIENT {
+                // When it answers again all watches are opened at once, however long their pauses are by then.
+                next_look = now + IMPATIENT;
+                look.reset_at(next_look);
+            }
             if self.keeper.take_definitions_changed() {
                 tries = 0;
                 discover.get_or_insert(now + self.server.pace.first);
@@ -310,6 +319,7 @@ impl Driver {
     }
 
     fn hear(&mut self, id: WatchId, news: News) {
+        self.in_doubt |= matches!(news, News::Closed(Trouble::Unreachable(_) | Trouble::NotAccepted(_)));
         self.keeper.hear(id, news, clock::now().1);
     }
 
