@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::program::repository;
+use crate::program::xtask;
 
 use objects::{api, plural, text};
 
@@ -37,13 +37,7 @@ fn program() -> PathBuf {
     if let Some(told) = std::env::var_os("EGRESS_APISERVER") {
         return told.into();
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let said = Command::new(cargo)
-        .args(["xtask", "apiserver"])
-        .current_dir(repository())
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("cargo xtask apiserver");
+    let said = xtask(&["apiserver"]).stderr(Stdio::inherit()).output().expect("cargo xtask apiserver");
     assert!(said.status.success(), "cargo xtask apiserver: {}", said.status);
     PathBuf::from(String::from_utf8_lossy(&said.stdout).trim())
 }

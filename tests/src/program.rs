@@ -18,6 +18,18 @@ pub fn path() -> PathBuf {
     program
 }
 
+/// `cargo xtask ARGS`, in the repository, as from a shell: what cargo told the test of its package would be news to build scripts, and
+/// much be built anew.
+pub fn xtask(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(repository()).arg("xtask").args(arguments);
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// The program with these arguments, in the repository, without the caller's colours.
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(path());

@@ -93,8 +93,8 @@ async fn the_lab_sees_the_same_with_its_objects_in_a_cluster() {
     let folder = tempfile::tempdir().expect("a folder");
     let lab = |name: &str, more: &[&str]| {
         let file = folder.path().join(name);
-        let mut lab = Command::new(env!("CARGO"));
-        lab.current_dir(program::repository()).args(["xtask", "lab", "--seconds", "6", "--json"]).arg(&file).args(more);
+        let mut lab = program::xtask(&["lab", "--seconds", "6", "--json"]);
+        lab.arg(&file).args(more);
         let out = lab.output().expect("cargo xtask lab");
         assert_eq!(out.status.code(), Some(0), "{}", said(&out));
         file

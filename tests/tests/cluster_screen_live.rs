@@ -113,8 +113,7 @@ struct Lab {
 }
 
 fn lab(arguments: &[&str]) -> Result<String> {
-    let mut lab = Command::new(env!("CARGO"));
-    let out = lab.current_dir(program::repository()).args(["xtask", "lab"]).args(arguments).output()?;
+    let out = program::xtask(&["lab"]).args(arguments).output()?;
     ensure!(out.status.success(), "{}", program::said(&out));
     Ok(String::from_utf8(out.stdout)?)
 }
@@ -203,7 +202,8 @@ async fn a_route_that_is_deleted_turns_the_row_of_an_open_connection() -> Result
     load(&mut server, all.clone()).await;
     let config = server.printed().await;
     let lab = Lab::start()?;
-    let ready = tempfile::tempdir()?.keep().join("ready");
+    let folder = tempfile::tempdir()?;
+    let ready = folder.path().join("ready");
     let mut watch = program::command(&["watch", "-o", "jsonl", "--filter", "pod:etl port:1433"]);
     watch.arg("--kubeconfig").arg(&config).arg("--ready-file").arg(&ready);
     watch.args(["--cgroup-root", lab.option("--cgroup-root")?, "--node", lab.option("--node")?]);

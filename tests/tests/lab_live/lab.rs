@@ -21,8 +21,8 @@ pub(crate) fn allowed() -> Option<MutexGuard<'static, ()>> {
 
 /// `cargo xtask lab ARGS`, not started yet.
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO"));
-    command.current_dir(workspace()).args(["xtask", "lab"]).args(arguments);
+    let mut command = egress_tests::program::xtask(&["lab"]);
+    command.args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -122,7 +122,8 @@ impl Set {
                     {"name": "EGRESS_TUI_PROC", "value": "/host/proc"},
                     {"name": "EGRESS_TUI_CGROUP_ROOT", "value": "/host/cgroup"}
                 ],
-                // Measured: 20 000 pods and 10 000 entries in the cluster, 50 000 flows on the node.
+                // Measured (tests/cluster_size_live.rs): with 10 000 entries, and 100 pods on the node of 20 000 in the cluster, 107 MiB and
+                // 1 % of a processor; a flow takes 1 KiB more, and traffic what it takes.
                 "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
                 "securityContext": {
                     "runAsUser": 0,
