@@ -135,7 +135,7 @@ impl Driver {
                     }
                 }
                 Some(looked) = self.looker.next() => {
-                    if self.saw(looked) {
+                    if self.saw(&looked) {
                         self.ask_rights().await;
                         self.plan().await;
                     }
@@ -324,8 +324,8 @@ impl Driver {
     }
 
     /// Takes in what a look saw; whether rights have to be asked for again.
-    fn saw(&mut self, looked: Looked) -> bool {
-        match &looked {
+    fn saw(&mut self, looked: &Looked) -> bool {
+        match looked {
             Looked::Trouble(trouble) => {
                 self.interrupted = true;
                 self.keeper.answers(clock::now().1, Some(trouble.to_string()));
@@ -340,7 +340,7 @@ impl Driver {
         }
         self.interrupted = false;
         self.keeper.answers(clock::now().1, None);
-        looked != Looked::Same
+        *looked != Looked::Same
     }
 
     /// Compiles what changed, and hands it to the engine. False: nobody listens.

@@ -29,7 +29,7 @@ const PAGE: u32 = 500;
 const LONGEST_LINE: usize = 64 << 20;
 
 /// A list that stands still for so long is begun again.
-const STANDS_STILL: Duration = Duration::from_secs(60);
+const STANDS_STILL: Duration = Duration::from_mins(1);
 
 /// What one watch asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
