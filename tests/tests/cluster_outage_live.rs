@@ -155,7 +155,7 @@ async fn a_token_that_expires_is_told_and_its_successor_is_read_from_the_file() 
     let mut server = ApiServer::with_kinds(&[]).await;
     server.apply_all(&[namespace("shop"), entry("shop", "api")]).await;
     let new = server.account("viewer", &rules().into()).await;
-    let brief = server.brief_token("viewer", 8).await;
+    let brief = server.brief_token("viewer", 15).await;
     let pace = Pace { watch: Duration::from_secs(2), ..quick() };
     let mut seen = Watching::new(&server.kubeconfig_with_token(&brief), Pods::All, pace);
     seen.loaded().await;
