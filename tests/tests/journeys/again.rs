@@ -88,7 +88,7 @@ fn verdicts_that_rest_on_objects_of_before_say_so_until_the_cluster_answers_agai
     let world = node.world();
     let flow = only(&world);
     assert_eq!((flow.verdict(), flow.stale, world.cluster.as_deref()), (Verdict::ViaGateway, 1, Some("prod")));
-    assert!(flow.judgement.chain.iter().any(|s| s.claim == "mesh" && s.says.contains("connection refused")));
+    assert!(flow.judgement.chain.iter().any(|s| s.claim == "mesh" && s.says.text().contains("connection refused")));
     assert!(world.incomplete.iter().any(|i| i.what.contains("has not answered since")), "{:?}", world.incomplete);
 
     node.ledger.apply(cluster(false, Vec::new()));

@@ -21,8 +21,12 @@ impl Mesh {
     pub(crate) fn uncaptured(&self, call: &Call<'_>) -> Option<Uncaptured> {
         let pod = self.pod(call.pod);
         let object = || Some(pod.object.clone());
-        let because =
-            |reason: Reason, field: Option<ArcStr>, says: String| Uncaptured { reason, object: object(), field, says: says.into() };
+        let because = |reason: Reason, field: Option<ArcStr>, says: String| Uncaptured {
+            reason,
+            object: object(),
+            field,
+            says: says.into(),
+        };
         match pod.proxy {
             ProxyKind::Host => {
                 let says = "the pod uses the node's network: no interception is set up there".to_owned();
@@ -167,13 +171,23 @@ fn owner(
     if uid.is_some_and(|u| u == proxy || u == PROXY_ID) {
         let says = format!("the process runs as uid {}, which interception leaves alone", uid.unwrap_or(proxy));
         let field = field(".securityContext.runAsUser");
-        return Some(Uncaptured { reason: Reason::ProxyUid, object: Some(pod.object.clone()), field, says: says.into() });
+        return Some(Uncaptured {
+            reason: Reason::ProxyUid,
+            object: Some(pod.object.clone()),
+            field,
+            says: says.into(),
+        });
     }
     let gid = call.gid.or_else(|| place.and_then(|p| containers.get(p)).and_then(|(_, g)| *g));
     if gid == Some(PROXY_ID) {
         let says = format!("the process runs as gid {PROXY_ID}, which interception leaves alone");
         let field = field(".securityContext.runAsGroup");
-        return Some(Uncaptured { reason: Reason::ProxyUid, object: Some(pod.object.clone()), field, says: says.into() });
+        return Some(Uncaptured {
+            reason: Reason::ProxyUid,
+            object: Some(pod.object.clone()),
+            field,
+            says: says.into(),
+        });
     }
     None
 }

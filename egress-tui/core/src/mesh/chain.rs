@@ -207,10 +207,10 @@ impl BySni {
     /// Of chains, by their places in `list`.
     fn new(hosts: &Arc<Hosts>, list: &[Arc<Chain>], places: &[u32]) -> Self {
         let chain = |n: &u32| &list[*n as usize];
-        let names = |n: &u32| !chain(n).sni.is_empty() && chain(n).sni.iter().all(|s| s != "*");
-        let (named, unnamed): (Vec<u32>, Vec<u32>) = places.iter().partition(|n| names(n));
+        let has_names = |n: &u32| !chain(n).sni.is_empty() && chain(n).sni.iter().all(|s| s != "*");
+        let (with_names, without): (Vec<u32>, Vec<u32>) = places.iter().partition(|n| has_names(n));
         let mut several: Vec<SmallVec<[u32; 2]>> = Vec::new();
-        let each = named.iter().flat_map(|n| chain(n).sni.iter().map(move |name| (name, *n)));
+        let each = with_names.iter().flat_map(|n| chain(n).sni.iter().map(move |name| (name, *n)));
         let names = ByHost::new(hosts, each, |known, n| {
             if known == n {
                 return known;
@@ -225,7 +225,7 @@ impl BySni {
             }
             known
         });
-        Self { names, several, unnamed: unnamed.into() }
+        Self { names, several, unnamed: without.into() }
     }
 
     /// The chains of the name that fits best, else those without names.
@@ -266,12 +266,12 @@ impl Chains {
                 everywhere.push(n);
             }
             for network in networks {
-                let next = groups.len() as u32;
+                let fresh = groups.len() as u32;
                 let group = match network {
-                    IpNet::V4(net) => *v4.entry(net).or_insert(next),
-                    IpNet::V6(net) => *v6.entry(net).or_insert(next),
+                    IpNet::V4(net) => *v4.entry(net).or_insert(fresh),
+                    IpNet::V6(net) => *v6.entry(net).or_insert(fresh),
                 };
-                if group == next {
+                if group == fresh {
                     groups.push(Vec::new());
                 }
                 groups[group as usize].push(n);

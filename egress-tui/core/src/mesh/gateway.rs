@@ -477,8 +477,7 @@ impl Building<'_> {
             for port in scoped.ports(upstream).filter(|p| p.protocol != Protocol::Udp) {
                 for subset in &subsets {
                     let name: ArcStr = format!("outbound_.{}_.{subset}_.{}", port.number, upstream.host).into();
-                    let action =
-                        Action::tcp(Cluster::new(port.number, subset.clone(), upstream.host.clone()));
+                    let action = Action::tcp(Cluster::new(port.number, subset.clone(), upstream.host.clone()));
                     out.push(Chain { mesh_only: true, origin: of(scoped.id), ..chain(&[name], None, action, None) });
                 }
             }

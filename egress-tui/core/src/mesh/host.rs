@@ -149,7 +149,9 @@ impl<V> HostMap<V> {
         let mut all: Vec<(usize, &V)> = odd.map(|(suffix, value)| (suffix.len(), value)).collect();
         self.each_end(name, |length, value| all.push((length, value)));
         all.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
-        all.into_iter().for_each(|(length, value)| f(length, value));
+        for (length, value) in all {
+            f(length, value);
+        }
     }
 }
 

@@ -150,7 +150,9 @@ impl ByHost {
         }
         let numbered = if few.len() * MANY > hosts.len() {
             let mut places = Places::new(hosts);
-            few.into_iter().for_each(|(id, place)| places.set(id, place));
+            for (id, place) in few {
+                places.set(id, place);
+            }
             Numbered::Many(places)
         } else {
             few.shrink_to_fit();

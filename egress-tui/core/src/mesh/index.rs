@@ -346,11 +346,13 @@ impl Index {
         let hidden = hide(&mut objects, &config, &namespaces, &rules);
         let waypoints = ambient::waypoints(&objects.gateway_api);
         gatewayapi::translate(&mut objects, &namespaces);
-        let unchanged = before.map_or_else(Unchanged::default, |b| Unchanged::of(b, &objects, version, &rules, &config));
+        let unchanged =
+            before.map_or_else(Unchanged::default, |b| Unchanged::of(b, &objects, version, &rules, &config));
         let hosts = hosts(&objects, before);
         // too many hosts of objects that are gone: everything is numbered anew
         let renumbered = before.is_some_and(|b| !Arc::ptr_eq(&b.hosts, &hosts) && hosts.len() < b.hosts.len());
-        let unchanged = if renumbered { Unchanged { registry: false, virtual_services: false, ..unchanged } } else { unchanged };
+        let unchanged =
+            if renumbered { Unchanged { registry: false, virtual_services: false, ..unchanged } } else { unchanged };
         let kept = |part: bool| before.filter(|_| part);
         let sources = Sources {
             entries: &objects.entries,

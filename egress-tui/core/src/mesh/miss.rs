@@ -125,8 +125,16 @@ impl Mesh {
                 (0, found)
             } else if wrong_bytes {
                 let protocol = p.protocol.as_str();
-                let says =
-                    says!["port ", port, " of ", &upstream.host, " is declared ", protocol, ", and the bytes are ", bytes];
+                let says = says![
+                    "port ",
+                    port,
+                    " of ",
+                    &upstream.host,
+                    " is declared ",
+                    protocol,
+                    ", and the bytes are ",
+                    bytes
+                ];
                 (1, miss(Reason::ProtocolMismatch, declared(), says))
             } else if p.protocol.is_tls() && near.call.bytes == Bytes::Tls && near.call.sni.is_none_or(str::is_empty) {
                 let says = says![&upstream.host, " is chosen by server name, and the connection has none"];
@@ -179,7 +187,12 @@ impl Mesh {
         Some(Miss {
             reason: Reason::SniNotMatched,
             says: says![
-                &object, " ", &field, " takes the place of the chain of ", host, ", and holds other server names"
+                &object,
+                " ",
+                &field,
+                " takes the place of the chain of ",
+                host,
+                ", and holds other server names"
             ],
             object,
             field: format!("{field}.sniHosts").into(),
@@ -214,7 +227,11 @@ impl Mesh {
                 object: other.object.clone(),
                 field,
                 says: says![
-                    &other.object, " is the entry of ", &other.host, " that virtual hosts know, not ", &upstream.object
+                    &other.object,
+                    " is the entry of ",
+                    &other.host,
+                    " that virtual hosts know, not ",
+                    &upstream.object
                 ],
                 gateway: None,
             };
@@ -431,7 +448,10 @@ impl Rules<'_> {
         }
         if !namespace.is_empty() && namespace != pod.name.namespace.as_str() {
             let says = says![
-                "the rule is for pods of the namespace ", &ArcStr::from(namespace), ", not ", &pod.name.namespace
+                "the rule is for pods of the namespace ",
+                &ArcStr::from(namespace),
+                ", not ",
+                &pod.name.namespace
             ];
             out.push(self.failure(Reason::SourceNamespace, format!("{path}.sourceNamespace"), says));
         }

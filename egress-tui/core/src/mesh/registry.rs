@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::id::ObjectRef;
+use crate::mesh::hosts::{HostId, Hosts, Overlaps};
 use crate::mesh::object::mesh_config::EntryVisibility;
 use crate::mesh::object::read::Labels;
 use crate::mesh::object::{
@@ -18,7 +19,6 @@ use crate::mesh::object::{
 use crate::mesh::options::Rules;
 use crate::mesh::protocol::Protocol;
 use crate::mesh::reach::{self, Endpoints, Reach};
-use crate::mesh::hosts::{HostId, Hosts, Overlaps};
 use crate::mesh::{allocate, host};
 
 /// Index into [`Registry::upstreams`], which are sorted: oldest first, then name, then namespace.

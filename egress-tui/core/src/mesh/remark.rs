@@ -117,9 +117,8 @@ impl Mesh {
     pub(crate) fn idle_gateway(&self, host: &ArcStr) -> Option<Step> {
         let Some((g, s)) = self.index.gateway_hosts.get(host) else {
             let (object, field) = self.index.gateway_rules.get(host)?.clone();
-            let says = says![
-                &object, " leads a gateway to ", host, ", but no rule leads this workload to that gateway"
-            ];
+            let says =
+                says![&object, " leads a gateway to ", host, ", but no rule leads this workload to that gateway"];
             return Some(Step::new("gateway", Mark::Miss, says).by(object, field));
         };
         let gateway = &self.index.gateways[*g as usize];
