@@ -78,10 +78,10 @@ impl Mesh {
         let Some(proxy) = self.proxy(call.pod) else {
             return Expected::unknown("this kind of proxy is not modelled");
         };
-        let names = lower_names(call);
-        let shown = shown(&self.index, &names);
+        let names = Names::of(call);
+        let shown = names.shown(&self.index);
         let walk = Walk { mesh: self, proxy, pod: call.pod, from: None, depth: 0 };
-        let mut out = Self::by_bytes(call, |wire| walk.outbound(wire));
+        let mut out = Self::by_bytes(call, &names, |wire| walk.outbound(wire));
         self.finish(&mut out, call, proxy, &shown, call.to.port());
         out
     }
@@ -93,14 +93,14 @@ impl Mesh {
         }
         let Some(proxy) = self.proxy(call.pod) else { return Expected::unknown("the pod runs no gateway") };
         let walk = Walk { mesh: self, proxy, pod: call.pod, from: None, depth: 0 };
-        let mut out = Self::by_bytes(call, |wire| walk.at_gateway(wire));
+        let names = Names::of(call);
+        let mut out = Self::by_bytes(call, &names, |wire| walk.at_gateway(wire));
         // what arrives without a name is for the host that the route leads to, at the port of that route: it comes to a port of the
         // gateway
         let cluster = out.cluster.clone();
         let mut routed = cluster.as_deref().into_iter().flat_map(|cluster| cluster.split('|').skip(1));
         let port = routed.next().and_then(|p| p.parse().ok()).unwrap_or(call.to.port());
-        let names = lower_names(call);
-        let mut shown = shown(&self.index, &names);
+        let mut shown = names.shown(&self.index);
         if shown.is_empty() {
             shown.extend(routed.nth(1).map(|host| Shown::new(&self.index, without_port(host))));
         }
@@ -109,36 +109,30 @@ impl Mesh {
     }
 
     /// Asks with the bytes that are known, or with all that are possible.
-    fn by_bytes(call: &Call<'_>, ask: impl Fn(&Wire<'_>) -> Expected) -> Expected {
+    fn by_bytes(call: &Call<'_>, names: &Names<'_>, ask: impl Fn(&Wire<'_>) -> Expected) -> Expected {
         fn wire<'a>(
             call: &Call<'a>,
             tls: Wrapped,
             http: bool,
-            sni: Cow<'a, str>,
-            host: Option<Cow<'a, str>>,
+            sni: Option<&'a str>,
+            host: Option<&'a str>,
         ) -> Wire<'a> {
-            Wire { to: call.to, tls, http, sni, host, path: call.path }
+            let sni = Cow::Borrowed(sni.unwrap_or_default());
+            Wire { to: call.to, tls, http, sni, host: host.map(Cow::Borrowed), path: call.path }
         }
-        let lower = |name: Option<_>| name.map(lower_case);
-        let sni = lower(call.sni).unwrap_or_default();
+        let Names { sni, host, .. } = names;
         match call.bytes {
             Bytes::Tls => {
                 let https = call.leg == CallLeg::Gateway && call.host.is_some();
-                let mut host = lower(call.host).filter(|_| https);
-                if https && host.as_deref() == Some("") {
-                    host = None;
-                }
-                ask(&wire(call, Wrapped::InTls, https, sni, host))
+                ask(&wire(call, Wrapped::InTls, https, sni.as_deref(), host.as_deref().filter(|_| https)))
             }
-            Bytes::Http | Bytes::Http2 => {
-                ask(&wire(call, Wrapped::Plain, true, Cow::Borrowed(""), lower(call.host).filter(|h| !h.is_empty())))
-            }
-            Bytes::Opaque => ask(&wire(call, Wrapped::Plain, false, Cow::Borrowed(""), None)),
+            Bytes::Http | Bytes::Http2 => ask(&wire(call, Wrapped::Plain, true, None, host.as_deref())),
+            Bytes::Opaque => ask(&wire(call, Wrapped::Plain, false, None, None)),
             Bytes::Unknown => {
-                let name = lower(call.sni.or(call.host).or(call.dns));
-                let tls = ask(&wire(call, Wrapped::InTls, false, name.clone().unwrap_or_default(), None));
-                let http = ask(&wire(call, Wrapped::Plain, true, Cow::Borrowed(""), name.clone()));
-                let raw = ask(&wire(call, Wrapped::Plain, false, Cow::Borrowed(""), None));
+                let name = names.iter().next();
+                let tls = ask(&wire(call, Wrapped::InTls, false, name, None));
+                let http = ask(&wire(call, Wrapped::Plain, true, None, name));
+                let raw = ask(&wire(call, Wrapped::Plain, false, None, None));
                 undecided(call, name.is_some(), tls, http, raw)
             }
         }
@@ -369,20 +363,33 @@ fn undecided(call: &Call<'_>, named: bool, tls: Expected, http: Expected, raw: E
     first
 }
 
-/// Names in the bytes, else that of DNS, in lower case.
-fn lower_names<'a>(call: &Call<'a>) -> [Option<Cow<'a, str>>; 3] {
-    let [sni, host] = [call.sni, call.host].map(|name| name.filter(|n| !n.is_empty()).map(lower_case));
-    let dns = call.dns.filter(|_| sni.is_none() && host.is_none()).map(Cow::Borrowed);
-    [sni, host, dns]
+/// Names in the bytes, else that of DNS, in lower case; none is empty.
+struct Names<'a> {
+    sni: Option<Cow<'a, str>>,
+    host: Option<Cow<'a, str>>,
+    dns: Option<Cow<'a, str>>,
 }
 
-/// The same, looked up.
-fn shown<'a>(index: &Index, names: &'a [Option<Cow<'_, str>>; 3]) -> SmallVec<[Shown<'a>; 2]> {
-    let mut out = SmallVec::new();
-    for name in names.iter().flatten() {
-        out.push(Shown::new(index, without_port(name)));
+impl<'a> Names<'a> {
+    fn of(call: &Call<'a>) -> Self {
+        let lower = |name: Option<&'a str>| name.filter(|n| !n.is_empty()).map(lower_case);
+        let (sni, host) = (lower(call.sni), lower(call.host));
+        let dns = lower(call.dns).filter(|_| sni.is_none() && host.is_none());
+        Self { sni, host, dns }
     }
-    out
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        [&self.sni, &self.host, &self.dns].into_iter().flatten().map(AsRef::as_ref)
+    }
+
+    /// Looked up.
+    fn shown(&self, index: &Index) -> SmallVec<[Shown<'_>; 2]> {
+        let mut out = SmallVec::new();
+        for name in self.iter() {
+            out.push(Shown::new(index, without_port(name)));
+        }
+        out
+    }
 }
 
 /// Names come in lower case as a rule: then nothing is copied.
