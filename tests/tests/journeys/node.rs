@@ -104,39 +104,29 @@ impl Node {
 
     /// connect() that was answered; `wire` is its first packet after NAT.
     pub(crate) fn open(&mut self, who: &Who, port: u16, to: &str, wire: (&str, &str)) -> SocketCookie {
-        self.cookie += 1;
-        let cookie = SocketCookie(self.cookie);
-        let event = SocketEvent::Open {
-            cookie,
-            at: Nanos(self.now + 5_000),
-            started: Nanos(self.now),
-            opener: who.opener,
-            transport: Transport::Tcp,
-            dialled: at(to),
-            remote: at(to),
-            local: at(&format!("{}:{port}", who.ip)),
-            wire: Some(Wire { source: at(wire.0), destination: at(wire.1) }),
-            rtt_micros: Some(80),
-        };
-        self.event(event);
-        cookie
+        self.tcp(who, port, to, wire, true)
     }
 
     /// The same, as the kernel's tables tell of it when it is older than the observation.
     pub(crate) fn older(&mut self, who: &Who, port: u16, to: &str, wire: (&str, &str)) -> SocketCookie {
+        self.tcp(who, port, to, wire, false)
+    }
+
+    fn tcp(&mut self, who: &Who, port: u16, to: &str, wire: (&str, &str), seen_to_begin: bool) -> SocketCookie {
         self.cookie += 1;
         let cookie = SocketCookie(self.cookie);
+        let (started, at_once) = (Nanos(self.now), Nanos(self.now + 5_000));
         self.event(SocketEvent::Open {
             cookie,
-            at: Nanos(self.now),
-            started: Nanos::BEFORE,
+            at: if seen_to_begin { at_once } else { started },
+            started: if seen_to_begin { started } else { Nanos::BEFORE },
             opener: who.opener,
             transport: Transport::Tcp,
             dialled: at(to),
             remote: at(to),
             local: at(&format!("{}:{port}", who.ip)),
             wire: Some(Wire { source: at(wire.0), destination: at(wire.1) }),
-            rtt_micros: None,
+            rtt_micros: seen_to_begin.then_some(80),
         });
         cookie
     }
