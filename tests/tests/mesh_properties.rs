@@ -260,6 +260,46 @@ fn edits_are_the_same_as_compiling_anew() {
     });
 }
 
+/// A cluster whose hosts come and go for weeks: the mesh forgets those that are gone, and its answers stay what they are.
+#[test]
+fn hosts_that_come_and_go_leave_no_trace() {
+    let all = objects();
+    let entry = |n: u32, host: &str| {
+        let text = format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: passing-{n}, namespace: default}}\n\
+             spec: {{hosts: [{host}], ports: [{{number: 443, name: tls, protocol: TLS}}], resolution: DNS}}\n"
+        );
+        manifest::parse("passing.yaml", &text).objects.remove(0)
+    };
+    let passing =
+        |n: u32| (0..40).map(|k| entry(k, &format!("passing-{n}-{k}.example.com"))).collect::<Vec<RawObject>>();
+    // those of the first day stand before the others, so that the others' places change when they are forgotten
+    let mut mesh = compiled(all.iter().cloned().chain(passing(0)).collect());
+    // far more than the mesh has hosts, so that what is gone is forgotten more than once
+    for n in 0..40 {
+        let many = passing(n);
+        mesh = mesh.edited(many.iter().cloned().map(Change::Put));
+        if n == 39 {
+            let want = compiled(all.iter().cloned().chain(many.clone()).collect());
+            same(&mesh, &want);
+            let pod = mesh.pods().next().expect("it has pods");
+            let asked = |host: &str| Asked {
+                pod,
+                to: "203.0.113.9:443".parse().expect("an address"),
+                bytes: Bytes::Tls,
+                sni: Some(host.into()),
+                host: None,
+            };
+            for host in ["passing-39-7.example.com", "passing-38-7.example.com"] {
+                let (got, want) = (mesh.expect(&asked(host).call()), want.expect(&asked(host).call()));
+                assert_eq!(got, want, "{host}");
+            }
+        }
+        mesh = mesh.edited(many.iter().filter_map(Change::remove));
+    }
+    same(&mesh, &compiled(all));
+}
+
 #[test]
 fn no_object_ends_the_program_or_reaches_a_chain_raw() {
     let all = real();
