@@ -134,6 +134,14 @@ async fn pages_of_a_list_whose_history_is_gone_are_listed_anew() {
     seen.stop().await;
 }
 
+/// All objects, once they are loaded with this token; watches are short, so that the token is soon asked for again.
+async fn watched_with(server: &ApiServer, token: &str) -> Watching {
+    let pace = Pace { watch: Duration::from_secs(2), ..quick() };
+    let mut seen = Watching::new(&server.kubeconfig_with_token(token), Pods::All, pace);
+    seen.loaded().await;
+    seen
+}
+
 /// Until the server does not accept the credentials, and then with those that lie in the same file.
 async fn refused_and_renewed(server: &ApiServer, seen: &mut Watching, new: &str) {
     seen.until("that the token is refused", |w| {
@@ -156,9 +164,7 @@ async fn a_token_that_expires_is_told_and_its_successor_is_read_from_the_file() 
     server.apply_all(&[namespace("shop"), entry("shop", "api")]).await;
     let new = server.account("viewer", &rules().into()).await;
     let brief = server.brief_token("viewer", 15).await;
-    let pace = Pace { watch: Duration::from_secs(2), ..quick() };
-    let mut seen = Watching::new(&server.kubeconfig_with_token(&brief), Pods::All, pace);
-    seen.loaded().await;
+    let mut seen = watched_with(&server, &brief).await;
     assert_eq!(seen.state.stale, None, "it is good for some seconds");
     refused_and_renewed(&server, &mut seen, &new).await;
     seen.stop().await;
@@ -173,9 +179,7 @@ async fn a_token_whose_account_is_gone_is_told_and_its_successor_is_read_from_th
     server.apply_all(&[namespace("shop"), entry("shop", "api")]).await;
     let old = server.account("old", &rules().into()).await;
     let new = server.account("new", &rules().into()).await;
-    let pace = Pace { watch: Duration::from_secs(2), ..quick() };
-    let mut seen = Watching::new(&server.kubeconfig_with_token(&old), Pods::All, pace);
-    seen.loaded().await;
+    let mut seen = watched_with(&server, &old).await;
     let account =
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "old", "namespace": "default"}});
     server.delete(&account).await;
