@@ -1,6 +1,8 @@
 //! Identifiers. Every one that crosses a function boundary has a type of its own.
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use arcstr::ArcStr;
 use serde::{Deserialize, Serialize};
@@ -87,9 +89,13 @@ impl fmt::Display for NamespacedName {
     }
 }
 
-/// An object as users, reports and logs name it: `VirtualService pay/stripe-egress`.
+/// An object as users, reports and logs name it: `VirtualService pay/stripe-egress`. A copy costs one count: chains name many objects.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectRef {
+pub struct ObjectRef(Arc<KindAndName>);
+
+/// What an [`ObjectRef`] is read as.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KindAndName {
     /// Its kind, as Kubernetes spells it.
     pub kind: ArcStr,
     /// Where it is.
@@ -99,7 +105,15 @@ pub struct ObjectRef {
 impl ObjectRef {
     /// From its three parts.
     pub fn new(kind: impl Into<ArcStr>, namespace: impl Into<ArcStr>, name: impl Into<ArcStr>) -> Self {
-        Self { kind: kind.into(), name: NamespacedName::new(namespace, name) }
+        Self(Arc::new(KindAndName { kind: kind.into(), name: NamespacedName::new(namespace, name) }))
+    }
+}
+
+impl Deref for ObjectRef {
+    type Target = KindAndName;
+
+    fn deref(&self) -> &KindAndName {
+        &self.0
     }
 }
 

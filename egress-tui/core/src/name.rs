@@ -131,6 +131,9 @@ pub fn brief(text: &str, most: usize) -> String {
 
 /// Bytes from outside, made printable: control characters, bidi and zero-width characters are escaped, the rest kept.
 pub fn printable(text: &str) -> String {
+    if text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         let hidden = c.is_control()

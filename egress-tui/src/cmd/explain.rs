@@ -237,7 +237,7 @@ kind: ServiceEntry
 metadata: {name: ext, namespace: default}
 spec: {hosts: [www.example.com], ports: [{number: 443, name: tls, protocol: TLS}], resolution: DNS}
 ";
-        Mesh::compile(manifest::parse("m.yaml", text).objects, &MeshOptions::default())
+        Mesh::compile(&manifest::parse("m.yaml", text).objects, &MeshOptions::default())
     }
 
     fn ask(line: &str) -> (Vec<Value>, Answered) {

@@ -83,11 +83,12 @@ pub fn read(paths: &[PathBuf]) -> Result<Files, FilesError> {
 
 /// Reads and compiles, and says where it all comes from.
 pub fn load(paths: &[PathBuf], options: &MeshOptions) -> Result<(Arc<Mesh>, MeshSource), FilesError> {
-    let files = read(paths)?;
-    let mesh = Mesh::compile(files.objects, options);
+    let Files { objects, problems } = read(paths)?;
+    let mesh = Mesh::compile(&objects, options);
+    // nobody waits for their end
+    std::thread::spawn(move || drop(objects));
     let place: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
-    let skipped =
-        files.problems.iter().chain(mesh.problems()).map(|p| egress_core::name::printable(&p.to_string()).into());
+    let skipped = problems.iter().chain(mesh.problems()).map(|p| egress_core::name::printable(&p.to_string()).into());
     let source = MeshSource {
         kind: "files".into(),
         place: place.join(", ").into(),

@@ -181,9 +181,9 @@ impl Replay {
                     let start = self.tracks[track].reader.start();
                     let wanted = || options.mesh.clone().unwrap_or_else(|| start.map(recorded).unwrap_or_default());
                     let mesh = Arc::new(match (change.objects, &self.tracks[track].mesh) {
-                        (Objects::All(objects), _) => Mesh::compile(objects, &wanted()),
+                        (Objects::All(objects), _) => Mesh::compile(&objects, &wanted()),
                         (Objects::Edits(edits), Some(mesh)) => mesh.edited(edits),
-                        (Objects::Edits(edits), None) => Mesh::compile(Vec::new(), &wanted()).edited(edits),
+                        (Objects::Edits(edits), None) => Mesh::compile(&[], &wanted()).edited(edits),
                     });
                     self.tracks[track].mesh = Some(mesh.clone());
                     batch.push(Input::Mesh { at: change.at, source: change.source, mesh });

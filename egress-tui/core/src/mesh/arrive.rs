@@ -8,6 +8,7 @@ use crate::mesh::chain::{Action, Chain, Termination};
 use crate::mesh::decide::{Chooser, Walk, Wire, Wrapped, answered, broken, not_found};
 use crate::mesh::gateway::{GatewayListener, MergedGateway};
 use crate::mesh::object::TlsMode;
+use crate::mesh::paged::Once;
 use crate::mesh::{Certainty, Expected, Outcome};
 use crate::verdict::{Mark, Reason, Step};
 
@@ -59,18 +60,18 @@ impl Walk<'_> {
         if wire.tls == Wrapped::InTls && wire.sni.is_empty() && wire.http {
             wire.sni = wire.host.clone().unwrap_or_default();
         }
-        let Some((place, chain)) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
+        let Some(chain) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
             let mut out = self.no_server(listener, &wire);
             if let Some(gap) = self.no_chain(merged, port, (wire.tls != Wrapped::Plain).then_some(&wire.sni)) {
                 gap.decide(&mut out);
             }
             return out;
         };
-        let server = self.server_of(listener, place);
+        let server = self.server_of(listener, chain);
         if let Some(out) = mismatch(chain, wire.tls) {
             return named(out, server.map(|(object, field)| (object, format!("{field}.tls.mode").into())));
         }
-        let ruling = self.authorized(listener, place, &wire);
+        let ruling = self.authorized(listener, chain, &wire);
         if let Ruling::Stops(step) = ruling {
             let mut out = Expected::new(Outcome::Blocked);
             out.reason = Some(Reason::AuthorizationPolicy);
@@ -103,7 +104,7 @@ impl Walk<'_> {
                     guessed = true;
                 }
                 let host = wire.authority().to_ascii_lowercase();
-                let mut out = match merged.tables[*table as usize].find(&host) {
+                let mut out = match merged.tables[*table as usize].table.find(&host) {
                     Some(host) if host.redirects && wire.tls == Wrapped::Plain => answered(301),
                     Some(found) if found.routes.is_empty() => {
                         let says = "the virtual host has no route".to_owned();
@@ -130,15 +131,14 @@ impl Walk<'_> {
     }
 
     /// What the AuthorizationPolicies of this gateway say, before any route is looked up.
-    fn authorized(&self, listener: &GatewayListener, place: usize, wire: &Wire<'_>) -> Ruling {
+    fn authorized(&self, listener: &GatewayListener, chain: &Once<Chain>, wire: &Wire<'_>) -> Ruling {
         if self.proxy.policies.is_empty() {
             return Ruling::Passes(None);
         }
         let index = &self.mesh.index;
-        let chain = &listener.chains.list[place];
         let from = self.from.map(|p| self.mesh.pod(p));
-        let mode = listener.servers.get(place).and_then(|(g, s)| {
-            let server = &index.gateways[*g as usize].servers[*s as usize];
+        let mode = listener.server(chain).and_then(|(g, s)| {
+            let server = &index.gateways[g as usize].servers[s as usize];
             server.tls.map(|t| t.mode)
         });
         let identity = match (mode, wire.tls, from) {
@@ -190,7 +190,7 @@ impl Walk<'_> {
             }
         };
         let mut out = broken(reason, says);
-        if let Some((g, s)) = listener.servers.first() {
+        if let Some((g, s)) = &listener.first {
             let gateway = &self.mesh.index.gateways[*g as usize];
             let leaf = if wire.tls == Wrapped::Plain { "tls" } else { "hosts" };
             let server = &gateway.servers[*s as usize];
@@ -213,10 +213,10 @@ impl Walk<'_> {
         out
     }
 
-    fn server_of(&self, listener: &GatewayListener, place: usize) -> Option<(ObjectRef, ArcStr)> {
-        let (g, s) = listener.servers.get(place)?;
-        let gateway = &self.mesh.index.gateways[*g as usize];
-        Some((gateway.shown.clone(), gateway.servers[*s as usize].path.clone()))
+    fn server_of(&self, listener: &GatewayListener, chain: &Once<Chain>) -> Option<(ObjectRef, ArcStr)> {
+        let (g, s) = listener.server(chain)?;
+        let gateway = &self.mesh.index.gateways[g as usize];
+        Some((gateway.shown.clone(), gateway.servers[s as usize].path.clone()))
     }
 }
 

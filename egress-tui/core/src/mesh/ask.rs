@@ -394,7 +394,8 @@ impl<'a> Names<'a> {
 
 /// Names come in lower case as a rule: then nothing is copied.
 fn lower_case(name: &str) -> Cow<'_, str> {
-    if name.bytes().any(|b| b.is_ascii_uppercase()) {
+    // to its end, whatever comes: so several bytes are looked at together
+    if name.bytes().filter(u8::is_ascii_uppercase).count() > 0 {
         Cow::Owned(name.to_ascii_lowercase())
     } else {
         Cow::Borrowed(name)

@@ -13,6 +13,7 @@ use rustc_hash::FxHasher;
 use smallvec::SmallVec;
 
 use crate::mesh::hosts::{ByHost, Hosts};
+use crate::mesh::paged::{Once, Pool};
 use crate::mesh::registry::UpstreamId;
 use crate::mesh::visible::VsId;
 
@@ -129,22 +130,23 @@ pub(crate) struct Origin {
     pub(crate) rule: Option<Picked>,
 }
 
-/// A filter chain.
+/// A filter chain. What every decision reads of it comes first and lies together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub(crate) struct Chain {
-    pub(crate) sni: SmallVec<[ArcStr; 1]>,
-    pub(crate) cidrs: SmallVec<[IpNet; 1]>,
     /// Takes plaintext HTTP only.
     pub(crate) http_only: bool,
     /// Takes TLS of the mesh only (AUTO_PASSTHROUGH).
     pub(crate) mesh_only: bool,
     pub(crate) terminates: Option<Termination>,
-    pub(crate) action: Action,
     pub(crate) origin: Origin,
+    pub(crate) action: Action,
+    pub(crate) sni: SmallVec<[ArcStr; 1]>,
+    pub(crate) cidrs: SmallVec<[IpNet; 1]>,
 }
 
 impl Chain {
-    fn is_match_all(&self) -> bool {
+    pub(crate) fn is_match_all(&self) -> bool {
         (self.sni.is_empty() || self.sni.iter().any(|s| s == "*"))
             && !self.http_only
             && !self.mesh_only
@@ -191,49 +193,51 @@ pub(crate) enum Seen {
     Raw,
 }
 
+/// The chains of a server name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Named {
+    One(Once<Chain>),
+    Several(Arc<Vec<Once<Chain>>>),
+}
+
+impl Named {
+    fn add(&mut self, chain: Once<Chain>) {
+        match self {
+            Self::One(known) if *known == chain => {}
+            Self::One(known) => *self = Self::Several(Arc::new(vec![known.clone(), chain])),
+            Self::Several(list) if list.contains(&chain) => {}
+            Self::Several(list) => Arc::make_mut(list).push(chain),
+        }
+    }
+}
+
 /// Chains by server name.
 #[derive(Debug)]
 struct BySni {
-    /// The chain of each name; with [`SEVERAL`] set, a place in `several`.
-    names: ByHost,
-    several: Vec<SmallVec<[u32; 2]>>,
-    unnamed: SmallVec<[u32; 2]>,
+    names: ByHost<Named>,
+    unnamed: Box<[Once<Chain>]>,
 }
 
-/// Marks a place in [`BySni::several`].
-const SEVERAL: u32 = 1 << 31;
-
 impl BySni {
-    /// Of chains, by their places in `list`.
-    fn new(hosts: &Arc<Hosts>, list: &[Arc<Chain>], places: &[u32]) -> Self {
-        let chain = |n: &u32| &list[*n as usize];
-        let has_names = |n: &u32| !chain(n).sni.is_empty() && chain(n).sni.iter().all(|s| s != "*");
-        let (with_names, without): (Vec<u32>, Vec<u32>) = places.iter().partition(|n| has_names(n));
-        let mut several: Vec<SmallVec<[u32; 2]>> = Vec::new();
-        let each = with_names.iter().flat_map(|n| chain(n).sni.iter().map(move |name| (name, *n)));
-        let names = ByHost::new(hosts, each, |known, n| {
-            if known == n {
-                return known;
-            }
-            if known & SEVERAL == 0 {
-                several.push(SmallVec::from_slice(&[known, n]));
-                return SEVERAL | (several.len() as u32 - 1);
-            }
-            let list = &mut several[(known & !SEVERAL) as usize];
-            if !list.contains(&n) {
-                list.push(n);
-            }
-            known
-        });
-        Self { names, several, unnamed: without.into() }
+    fn new(hosts: &Arc<Hosts>, pool: &Pool<Named>, list: &[&Once<Chain>]) -> Self {
+        let has_names = |chain: &&Once<Chain>| !chain.sni.is_empty() && chain.sni.iter().all(|s| s != "*");
+        let each = list.iter().copied().filter(has_names);
+        let each = each.flat_map(|chain| chain.sni.iter().map(move |name| (name, chain.clone())));
+        let names =
+            ByHost::new(hosts, pool, each.map(|(name, chain)| (name, Named::One(chain))), |known, new| match new {
+                Named::One(chain) => known.add(chain),
+                Named::Several(list) => list.iter().for_each(|chain| known.add(chain.clone())),
+            });
+        let unnamed = list.iter().copied().filter(|chain| !has_names(chain)).cloned().collect();
+        Self { names, unnamed }
     }
 
     /// The chains of the name that fits best, else those without names.
-    fn find(&self, sni: Option<&str>) -> SmallVec<[u32; 4]> {
+    fn find(&self, sni: Option<&str>) -> &[Once<Chain>] {
         match sni.and_then(|name| self.names.most_specific(name)) {
-            None => self.unnamed.iter().copied().collect(),
-            Some(place) if place & SEVERAL != 0 => self.several[(place & !SEVERAL) as usize].iter().copied().collect(),
-            Some(only) => SmallVec::from_slice(&[only]),
+            None => &self.unnamed,
+            Some(Named::One(only)) => std::slice::from_ref(only),
+            Some(Named::Several(list)) => list,
         }
     }
 }
@@ -241,9 +245,9 @@ impl BySni {
 /// The chains of a listener, indexed so that a connection finds its own without a scan.
 #[derive(Debug)]
 pub(crate) struct Chains {
-    pub(crate) list: Box<[Arc<Chain>]>,
+    pub(crate) list: Box<[Once<Chain>]>,
     /// The chain that takes what no other one does, if there is one.
-    default: Option<u32>,
+    default: Option<Once<Chain>>,
     v4: PrefixMap<Ipv4Net, u32>,
     v6: PrefixMap<Ipv6Net, u32>,
     groups: Vec<BySni>,
@@ -253,17 +257,17 @@ pub(crate) struct Chains {
 }
 
 impl Chains {
-    pub(crate) fn new(list: Box<[Arc<Chain>]>, hosts: &Arc<Hosts>) -> Self {
+    pub(crate) fn new(list: Box<[Once<Chain>]>, hosts: &Arc<Hosts>, pool: &Pool<Named>) -> Self {
         let (mut v4, mut v6) = (PrefixMap::new(), PrefixMap::new());
-        let (mut default, mut groups, mut everywhere) = (None, Vec::<Vec<u32>>::new(), Vec::new());
-        for (n, chain) in (0u32..).zip(&list) {
+        let (mut default, mut groups, mut everywhere) = (None, Vec::<Vec<&Once<Chain>>>::new(), Vec::new());
+        for chain in &list {
             if chain.is_match_all() {
-                default = Some(n);
+                default = Some(chain.clone());
                 continue;
             }
             let mut networks = chain.networks().peekable();
             if networks.peek().is_none() {
-                everywhere.push(n);
+                everywhere.push(chain);
             }
             for network in networks {
                 let fresh = groups.len() as u32;
@@ -274,15 +278,15 @@ impl Chains {
                 if group == fresh {
                     groups.push(Vec::new());
                 }
-                groups[group as usize].push(n);
+                groups[group as usize].push(chain);
             }
         }
         Self {
             default,
             v4,
             v6,
-            groups: groups.iter().map(|places| BySni::new(hosts, &list, places)).collect(),
-            everywhere: BySni::new(hosts, &list, &everywhere),
+            groups: groups.iter().map(|chains| BySni::new(hosts, pool, chains)).collect(),
+            everywhere: BySni::new(hosts, pool, &everywhere),
             has_sni: list.iter().any(|c| !c.sni.is_empty()),
             list,
         }
@@ -290,7 +294,7 @@ impl Chains {
 
     /// The chain that takes a connection: longest network, then server name, then the sort of bytes; `None` is the listener's
     /// fall-through (outboundTrafficPolicy). No step back: what fails later than the network does not try a shorter one.
-    pub(crate) fn find(&self, ip: IpAddr, sni: &str, seen: Seen) -> Option<(usize, &Chain)> {
+    pub(crate) fn find(&self, ip: IpAddr, sni: &str, seen: Seen) -> Option<&Once<Chain>> {
         let net = match ip {
             IpAddr::V4(ip) => self.v4.get_lpm(&Ipv4Net::from(ip)).filter(|(n, _)| n.prefix_len() > 0).map(|(_, g)| *g),
             IpAddr::V6(ip) => self.v6.get_lpm(&Ipv6Net::from(ip)).filter(|(n, _)| n.prefix_len() > 0).map(|(_, g)| *g),
@@ -298,19 +302,18 @@ impl Chains {
         let group = net.map_or(&self.everywhere, |g| &self.groups[g as usize]);
         let encrypted = matches!(seen, Seen::Tls | Seen::MeshTls);
         let name = Some(sni).filter(|s| encrypted && !s.is_empty());
-        let chain = |n: &u32| &*self.list[*n as usize];
-        let mut left = group.find(name);
+        let found = group.find(name);
         // transport protocol: without a TLS inspector Envoy takes every connection for plaintext
-        if left.iter().any(|n| chain(n).http_only) {
-            let plain = !encrypted || !self.has_sni;
-            left.retain(|n| chain(n).http_only == plain);
-        }
+        let plain = !encrypted || !self.has_sni;
+        let by_transport = found.iter().any(|c| c.http_only);
+        let left = |c: &&Once<Chain>| !by_transport || c.http_only == plain;
         // application protocol, recognised from the bytes or from ALPN
-        if left.iter().any(|n| chain(n).http_only || chain(n).mesh_only) {
-            let http = seen == Seen::Http && left.iter().any(|n| chain(n).http_only);
-            let mesh = seen == Seen::MeshTls && left.iter().any(|n| chain(n).mesh_only);
-            left.retain(|n| chain(n).http_only == http && chain(n).mesh_only == mesh);
+        let left = || found.iter().filter(left);
+        if !left().any(|c| c.http_only || c.mesh_only) {
+            return left().next().or(self.default.as_ref());
         }
-        left.first().copied().or(self.default).map(|n| (n as usize, chain(&n)))
+        let http = seen == Seen::Http && left().any(|c| c.http_only);
+        let mesh = seen == Seen::MeshTls && left().any(|c| c.mesh_only);
+        left().find(|c| c.http_only == http && c.mesh_only == mesh).or(self.default.as_ref())
     }
 }

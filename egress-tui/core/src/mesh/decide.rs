@@ -95,7 +95,7 @@ impl Walk<'_> {
         }
         let listeners = self.proxy.listeners(index, port);
         let own = self.mesh.pod(self.pod).ips.first().copied();
-        let Some(listener) = listeners.find(wire.to.ip(), own) else {
+        let Some(listener) = listeners.find(index, wire.to.ip(), own) else {
             let mut out = if self.proxy.mode() == PolicyMode::AllowAnyDynamicDns && wire.seen() == Seen::Http {
                 self.dynamic()
             } else {
@@ -109,7 +109,7 @@ impl Walk<'_> {
             Bind::Any => says!["the listener for every address on port ", port, rest],
             Bind::Ip(ip) => says!["the listener for ", SocketAddr::new(ip, port), rest],
         };
-        let Some((_, chain)) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
+        let Some(chain) = listener.chains.find(wire.to.ip(), &wire.sni, wire.seen()) else {
             let mut out = self.policy(wire, false);
             out.reason = out.reason.filter(|r| *r != Reason::Unregistered).or(out.reason);
             out.because.insert(0, Step::new("listener", Mark::No, place(" has no chain for these bytes")));
@@ -137,8 +137,8 @@ impl Walk<'_> {
                     self.http(host, wire)
                 } else {
                     let mut out = self.policy(wire, true);
-                    let says =
-                        format!("no virtual host for {} on port {port}", crate::name::printable(&wire.authority()));
+                    let name = ArcStr::from(crate::name::printable(&wire.authority()));
+                    let says = says!["no virtual host for ", &name, " on port ", port];
                     out.because.insert(0, Step::new("route", Mark::No, says));
                     out
                 }

@@ -170,7 +170,7 @@ mod tests {
     use crate::mesh::MeshOptions;
 
     fn mesh(text: &str) -> Mesh {
-        Mesh::compile(manifest::parse("a.yaml", text).objects, &MeshOptions::default())
+        Mesh::compile(&manifest::parse("a.yaml", text).objects, &MeshOptions::default())
     }
 
     const SERVICE: &str = "apiVersion: networking.istio.io/v1\nkind: VirtualService\n";

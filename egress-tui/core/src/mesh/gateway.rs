@@ -1,6 +1,8 @@
 //! What a gateway's pods listen on: servers of all Gateways that select them, merged, with chains and route tables
 //! (Istio: `model/gateway.go`, `networking/core/gateway.go`).
 
+use std::sync::Arc;
+
 use arcstr::ArcStr;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
@@ -11,6 +13,7 @@ use crate::mesh::index::Index;
 use crate::mesh::listener::to_clusters;
 use crate::mesh::object::read::{Labels, selects};
 use crate::mesh::object::{Gateway, L4Match, Semantics, Server, TlsMode};
+use crate::mesh::paged::Once;
 use crate::mesh::protocol::Protocol;
 use crate::mesh::proxy::Proxy;
 use crate::mesh::registry::UpstreamId;
@@ -44,14 +47,47 @@ pub(crate) struct GatewayListener {
     pub(crate) bind: ArcStr,
     pub(crate) chains: Chains,
     /// The server of each chain.
-    pub(crate) servers: Vec<ServerId>,
+    servers: FxHashMap<Once<Chain>, ServerId>,
+    /// The server of the first one.
+    pub(crate) first: Option<ServerId>,
+}
+
+impl GatewayListener {
+    /// Of chains and the server of each. Of chains that are alike the one counts that [`Chains::find`] would find.
+    #[expect(clippy::mutable_key_type, reason = "the key is where the chain lies, and that does not change")]
+    fn new(index: &Index, (port, bind): (u16, ArcStr), chains: Vec<Chain>, servers: &[ServerId]) -> Self {
+        let shared = &index.shared;
+        let list = shared.chains(chains);
+        let mut of_chain: FxHashMap<Once<Chain>, ServerId> = FxHashMap::default();
+        for (chain, server) in list.iter().zip(servers) {
+            if chain.is_match_all() {
+                of_chain.insert(chain.clone(), *server);
+            } else {
+                of_chain.entry(chain.clone()).or_insert(*server);
+            }
+        }
+        let first = servers.first().copied();
+        Self { port, bind, chains: Chains::new(list, &index.hosts, &shared.pages.chains), servers: of_chain, first }
+    }
+
+    /// The server that a chain was made for.
+    pub(crate) fn server(&self, chain: &Once<Chain>) -> Option<ServerId> {
+        self.servers.get(chain).copied()
+    }
+}
+
+/// A route table with all that it holds.
+#[derive(Debug)]
+pub(crate) struct GatewayTable {
+    pub(crate) table: RouteTable,
+    pub(crate) hosts: Box<[Once<VirtualHost>]>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct MergedGateway {
     pub(crate) listeners: Vec<GatewayListener>,
-    pub(crate) tables: Vec<RouteTable>,
+    pub(crate) tables: Vec<GatewayTable>,
     /// Servers that were left out, with the reason: for lint and for "why not".
     pub(crate) skipped: Vec<(ServerId, &'static str)>,
     /// Servers in use, with the port that they are bound to.
@@ -330,12 +366,7 @@ impl MergedGateway {
         }
         for (port, bind, chains, servers) in open {
             if !chains.is_empty() {
-                out.listeners.push(GatewayListener {
-                    port,
-                    bind,
-                    chains: Chains::new(index.shared.chains(chains), &index.hosts),
-                    servers,
-                });
+                out.listeners.push(GatewayListener::new(index, (port, bind), chains, &servers));
             }
         }
         Some(out)
@@ -466,7 +497,7 @@ impl Building<'_> {
     fn auto_passthrough(&self, server: &Server) -> Vec<Chain> {
         let names = sni_hosts(server);
         let mut out = Vec::new();
-        for scoped in &self.proxy.scope.services {
+        for scoped in self.proxy.scope.services.iter() {
             let upstream = self.index.registry.get(scoped.id);
             if upstream.external || !names.iter().any(|h| host::subset(&upstream.host, h)) {
                 continue;
@@ -533,7 +564,7 @@ fn l4_fits(m: &L4Match, port: u16, gateway: &ArcStr) -> bool {
 }
 
 /// `buildGatewayHTTPRouteConfig`.
-fn route_table(index: &Index, proxy: &Proxy, servers: &[ServerId]) -> RouteTable {
+fn route_table(index: &Index, proxy: &Proxy, servers: &[ServerId]) -> GatewayTable {
     let mut hosts: Vec<(ArcStr, Vec<route::HttpRoute>, bool)> = Vec::new();
     let mut built: FxHashMap<(ArcStr, VsId), Vec<route::HttpRoute>> = FxHashMap::default();
     for id in servers {
@@ -589,9 +620,10 @@ fn route_table(index: &Index, proxy: &Proxy, servers: &[ServerId]) -> RouteTable
         // catch-all routes go to the end (SortVHostRoutes)
         let (last, mut first): (Vec<_>, Vec<_>) = routes.into_iter().partition(route::HttpRoute::catches_all);
         first.extend(last);
-        table.push((VirtualHost { routes: first.into(), upstream: None, redirects }, vec![name]));
+        let host = VirtualHost { routes: Once::new(first.into()), upstream: None, redirects };
+        table.push((Once::new(Arc::new(host)), vec![name]));
     }
-    RouteTable::new(index, table)
+    GatewayTable { table: RouteTable::new(index, &table), hosts: table.into_iter().map(|(host, _)| host).collect() }
 }
 
 /// A destination as a gateway's http routes see it: of the VirtualService's namespace if that is visible, else of the scope

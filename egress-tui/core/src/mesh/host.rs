@@ -69,6 +69,11 @@ impl<V> Default for HostMap<V> {
 }
 
 impl<V> HostMap<V> {
+    /// Makes room for so many names.
+    pub(crate) fn reserve(&mut self, names: usize) {
+        self.exact.reserve(names);
+    }
+
     /// The value of exactly this pattern, put there if it is new.
     pub(crate) fn entry(&mut self, pattern: &ArcStr, new: impl FnOnce() -> V) -> &mut V {
         match pattern.strip_prefix('*') {
@@ -125,13 +130,23 @@ impl<V> HostMap<V> {
         if self.lengths == 0 {
             return;
         }
-        for (at, byte) in name.bytes().enumerate() {
-            let length = name.len() - at;
-            if byte == b'.'
-                && self.lengths & length_bit(length) != 0
+        let mut end = |length: usize| {
+            let at = name.len() - length;
+            if name.as_bytes()[at] == b'.'
                 && let Some(value) = self.suffix.get(&name[at..])
             {
                 f(length, value);
+            }
+        };
+        if self.lengths & LONG != 0 {
+            (LONG.ilog2() as usize..=name.len()).rev().for_each(&mut end);
+        }
+        // of the others only those that there are
+        let mut left = self.lengths & !LONG & !1;
+        while let Some(length) = left.checked_ilog2() {
+            left &= !(1 << length);
+            if length as usize <= name.len() {
+                end(length as usize);
             }
         }
         if let Some(value) = self.suffix.get("").filter(|_| self.lengths & 1 == 1) {
@@ -154,6 +169,9 @@ impl<V> HostMap<V> {
         }
     }
 }
+
+/// The bit of [`HostMap::lengths`] that stands for every length that has none of its own.
+const LONG: u64 = 1 << 63;
 
 /// The bit of [`HostMap::lengths`] that stands for a length.
 fn length_bit(length: usize) -> u64 {

@@ -1,6 +1,7 @@
 //! Every host of the mesh, numbered once: a decision looks its names up here, and finds everything else by the numbers. Each table
 //! that had the texts of its hosts itself would make a decision wait for memory once more.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
@@ -8,6 +9,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::mesh::host::HostMap;
+use crate::mesh::paged::{Paged, Pool};
 
 /// The number of a host or pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,6 +18,10 @@ pub(crate) struct HostId(u32);
 impl HostId {
     /// Of what is not numbered; no table has it.
     pub(crate) const NONE: Self = Self(u32::MAX);
+
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
 
     pub(crate) fn place(self) -> usize {
         self.0 as usize
@@ -33,10 +39,17 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
+    /// None yet, with room for so many names.
+    pub(crate) fn with_room(names: usize) -> Arc<Self> {
+        let mut out = Self::default();
+        out.ids.reserve(names);
+        Arc::new(out)
+    }
+
     /// These patterns, with the numbers that they had `before`. What is no longer used keeps its number until there is more of it
     /// than of the rest.
-    pub(crate) fn of<'a>(before: &Arc<Self>, patterns: impl Iterator<Item = &'a ArcStr>) -> Arc<Self> {
-        let mut out = Arc::clone(before);
+    pub(crate) fn of<'a>(before: Arc<Self>, patterns: impl Iterator<Item = &'a ArcStr>) -> Arc<Self> {
+        let mut out = before;
         for pattern in patterns {
             if out.get(pattern).is_none() {
                 Arc::make_mut(&mut out).add(pattern);
@@ -83,77 +96,54 @@ impl Hosts {
     }
 }
 
-/// A place in a table for each host that has one.
-#[derive(Debug, Clone)]
-pub(crate) struct Places(Box<[u32]>);
-
-/// No place.
-const NOWHERE: u32 = u32::MAX;
-
-impl Places {
-    pub(crate) fn new(hosts: &Hosts) -> Self {
-        Self(vec![NOWHERE; hosts.len()].into())
-    }
-
-    pub(crate) fn get(&self, host: HostId) -> Option<u32> {
-        self.0.get(host.place()).copied().filter(|place| *place != NOWHERE)
-    }
-
-    /// Gives a host its place, unless it has one.
-    pub(crate) fn set(&mut self, host: HostId, place: u32) {
-        if let Some(slot) = self.0.get_mut(host.place()).filter(|slot| **slot == NOWHERE) {
-            *slot = place;
-        }
-    }
-}
-
-/// Places by patterns, most of which are numbered: these are found without their texts.
+/// Values by patterns, most of which are numbered: these are found without their texts.
 #[derive(Debug)]
-pub(crate) struct ByHost {
+pub(crate) struct ByHost<V> {
     hosts: Arc<Hosts>,
-    numbered: Numbered,
+    numbered: Numbered<V>,
     /// Short names of Services, and whatever else is no host of an upstream or VirtualService.
-    other: HostMap<u32>,
+    other: HostMap<V>,
 }
 
 /// Whichever is smaller.
 #[derive(Debug)]
-enum Numbered {
-    Few(FxHashMap<HostId, u32>),
-    Many(Places),
+enum Numbered<V> {
+    Few(FxHashMap<HostId, V>),
+    Many(Paged<V>),
 }
 
-/// A table of this part of all hosts is as large with a place for each.
-const MANY: usize = 4;
+/// A table of this part of all hosts is as large in pages.
+const MANY: usize = 16;
 
-impl ByHost {
-    /// A table of these; of one pattern the place that `join` makes of the one that was there and the new one.
+impl<V: Clone + Eq + Hash> ByHost<V> {
+    /// A table of these; of one pattern the value that `join` makes of the one that was there and the new one.
     pub(crate) fn new<'a>(
         hosts: &Arc<Hosts>,
-        places: impl Iterator<Item = (&'a ArcStr, u32)>,
-        mut join: impl FnMut(u32, u32) -> u32,
+        pool: &Pool<V>,
+        values: impl Iterator<Item = (&'a ArcStr, V)>,
+        mut join: impl FnMut(&mut V, V),
     ) -> Self {
         let (mut few, mut other) = (FxHashMap::default(), HostMap::default());
-        for (pattern, new) in places {
+        for (pattern, new) in values {
             let mut fresh = false;
             let make = || {
                 fresh = true;
-                new
+                new.clone()
             };
-            let place = match hosts.get(pattern) {
+            let known = match hosts.get(pattern) {
                 Some(id) => few.entry(id).or_insert_with(make),
                 None => other.entry(pattern, make),
             };
             if !fresh {
-                *place = join(*place, new);
+                join(known, new);
             }
         }
         let numbered = if few.len() * MANY > hosts.len() {
-            let mut places = Places::new(hosts);
-            for (id, place) in few {
-                places.set(id, place);
+            let mut table = pool.table(hosts);
+            for (id, value) in few {
+                table.set(id, value);
             }
-            Numbered::Many(places)
+            Numbered::Many(table.made())
         } else {
             few.shrink_to_fit();
             Numbered::Few(few)
@@ -161,36 +151,45 @@ impl ByHost {
         Self { hosts: Arc::clone(hosts), numbered, other }
     }
 
-    fn at(&self, id: HostId) -> Option<u32> {
+    fn at(&self, id: HostId) -> Option<&V> {
         match &self.numbered {
-            Numbered::Few(few) => few.get(&id).copied(),
-            Numbered::Many(places) => places.get(id),
+            Numbered::Few(few) => few.get(&id),
+            Numbered::Many(table) => table.get(id),
         }
     }
 
-    /// The place of exactly this pattern.
-    pub(crate) fn get(&self, pattern: &str) -> Option<u32> {
+    /// The value of exactly this pattern.
+    pub(crate) fn get(&self, pattern: &str) -> Option<&V> {
         match self.hosts.get(pattern) {
             Some(id) => self.at(id),
-            None => self.other.get(pattern).copied(),
+            None => self.other.get(pattern),
         }
     }
 
     /// Exact, else the longest wildcard (`model.MostSpecificHostMatch`).
-    pub(crate) fn most_specific(&self, name: &str) -> Option<u32> {
+    pub(crate) fn most_specific(&self, name: &str) -> Option<&V> {
         if let Some(exact) = self.get(name) {
             return Some(exact);
         }
-        let mut best = self.other.wildcard(name).map(|(length, place)| (length, *place));
+        let mut best = self.other.wildcard(name);
         self.hosts.ids.each_suffix(name.strip_prefix('*').unwrap_or(name), |length, id| {
             if best.is_none_or(|(longest, _)| length > longest)
-                && let Some(place) = self.at(*id)
+                && let Some(value) = self.at(*id)
             {
-                best = Some((length, place));
+                best = Some((length, value));
             }
         });
-        best.map(|(_, place)| place)
+        best.map(|(_, value)| value)
     }
+}
+
+/// The values of one number: most have one, which is found without a second look.
+#[derive(Debug, Clone, Copy)]
+enum Values<V> {
+    None,
+    One(V),
+    /// A place in [`Overlaps::several`].
+    Several(u32),
 }
 
 /// Values by their patterns: by the number, and every one whose pattern overlaps another pattern. Neither takes longer where there are
@@ -198,9 +197,10 @@ impl ByHost {
 #[derive(Debug, Clone)]
 pub(crate) struct Overlaps<V> {
     hosts: Arc<Hosts>,
-    /// Where the values of each number begin in `values`; they end where those of the next one begin.
-    starts: Box<[u32]>,
-    values: Box<[V]>,
+    /// The values of each number.
+    of: Box<[Values<V>]>,
+    /// Those of numbers that have several.
+    several: Vec<Box<[V]>>,
     /// Patterns by their end: those that one suffix holds stand together.
     ends: Vec<(ArcStr, V)>,
     /// The same in lower case, where that differs.
@@ -209,7 +209,7 @@ pub(crate) struct Overlaps<V> {
 
 impl<V> Default for Overlaps<V> {
     fn default() -> Self {
-        Self { hosts: Arc::default(), starts: Box::default(), values: Box::default(), ends: Vec::new(), lower: None }
+        Self { hosts: Arc::default(), of: Box::default(), several: Vec::new(), ends: Vec::new(), lower: None }
     }
 }
 
@@ -219,7 +219,7 @@ impl<V: Copy + Ord> Overlaps<V> {
         let mut out = Self::of_one_case(hosts, patterns.clone());
         if out.ends.iter().any(|(p, _)| p.bytes().any(|b| b.is_ascii_uppercase())) {
             let lower: Vec<(ArcStr, V)> = patterns.map(|(p, v)| (p.to_ascii_lowercase().into(), v)).collect();
-            let hosts = Hosts::of(&Arc::default(), lower.iter().map(|(p, _)| p));
+            let hosts = Hosts::of(Arc::default(), lower.iter().map(|(p, _)| p));
             out.lower = Some(Box::new(Self::of_one_case(&hosts, lower.iter().map(|(p, v)| (p, *v)))));
         }
         out
@@ -233,18 +233,17 @@ impl<V: Copy + Ord> Overlaps<V> {
             out.ends.push((pattern.clone(), value));
         }
         of.sort_by_key(|(id, _)| *id);
-        let mut next = of.iter().peekable();
-        let mut start = 0;
-        let begin = |id: u32| {
-            let here = start;
-            while next.next_if(|(of, _)| of.0 == id).is_some() {
-                start += 1;
-            }
-            here
-        };
-        // one more than there are numbers: the end of the last one
-        out.starts = (0..=hosts.count).map(begin).collect();
-        out.values = of.iter().map(|(_, value)| *value).collect();
+        out.of = vec![Values::None; hosts.len()].into();
+        for same in of.chunk_by(|(a, _), (b, _)| a == b) {
+            let [(id, first), rest @ ..] = same else { continue };
+            out.of[id.place()] = if rest.is_empty() {
+                Values::One(*first)
+            } else {
+                out.several.push(same.iter().map(|(_, value)| *value).collect());
+                Values::Several(out.several.len() as u32 - 1)
+            };
+        }
+        out.several.shrink_to_fit();
         out.ends.sort_by_cached_key(|(p, v)| (backwards(p).collect::<SmallVec<[u8; 64]>>(), *v));
         out.ends.shrink_to_fit();
         out
@@ -252,9 +251,10 @@ impl<V: Copy + Ord> Overlaps<V> {
 
     /// The values of the pattern with this number.
     pub(crate) fn at(&self, host: HostId) -> &[V] {
-        match self.starts.get(host.place()..).and_then(|s| s.first_chunk()) {
-            Some([start, end]) => &self.values[*start as usize..*end as usize],
-            None => &[],
+        match self.of.get(host.place()) {
+            None | Some(Values::None) => &[],
+            Some(Values::One(only)) => std::slice::from_ref(only),
+            Some(Values::Several(place)) => &self.several[*place as usize],
         }
     }
 
@@ -314,7 +314,7 @@ mod tests {
         #[test]
         fn overlaps_are_those_that_a_scan_finds(patterns in proptest::collection::vec(pattern(), 0..12), other in pattern()) {
             let patterns: Vec<ArcStr> = patterns.iter().map(ArcStr::from).collect();
-            let hosts = Hosts::of(&Arc::default(), patterns.iter());
+            let hosts = Hosts::of(Arc::default(), patterns.iter());
             let index = Overlaps::new(&hosts, patterns.iter().zip(0u32..));
             let scanned: Vec<u32> =
                 patterns.iter().zip(0u32..).filter(|(p, _)| overlap(p, &other)).map(|(_, n)| n).collect();
@@ -324,29 +324,30 @@ mod tests {
         #[test]
         fn tables_answer_as_one_of_texts_would(known in proptest::collection::vec(pattern(), 0..8), patterns in proptest::collection::vec(pattern(), 0..12), name in pattern()) {
             let [known, patterns] = [known, patterns].map(|list| list.iter().map(ArcStr::from).collect::<Vec<_>>());
-            let hosts = Hosts::of(&Arc::default(), known.iter());
-            let (mut texts, mut places) = (HostMap::default(), Places::new(&hosts));
-            let table = ByHost::new(&hosts, patterns.iter().zip(0u32..), |first, _| first);
+            let hosts = Hosts::of(Arc::default(), known.iter());
+            let pool = Pool::default();
+            let (mut texts, mut paged) = (HostMap::default(), pool.table(&hosts));
+            let table = ByHost::new(&hosts, &pool, patterns.iter().zip(0u32..), |_, _| {});
             for (n, pattern) in (0u32..).zip(&patterns) {
                 texts.entry(pattern, || n);
             }
-            prop_assert_eq!(table.most_specific(&name), texts.most_specific(&name).copied());
-            prop_assert_eq!(table.get(&name), texts.get(&name).copied());
+            prop_assert_eq!(table.most_specific(&name), texts.most_specific(&name));
+            prop_assert_eq!(table.get(&name), texts.get(&name));
             let mut only_known = HostMap::default();
             for (n, pattern) in (0u32..).zip(&patterns) {
                 if let Some(id) = hosts.get(pattern) {
-                    places.set(id, n);
-                    only_known.entry(pattern, || n);
+                    paged.set(id, *only_known.entry(pattern, || n));
                 }
             }
-            prop_assert_eq!(hosts.most_specific(&name, |id| places.get(id)), only_known.most_specific(&name).copied());
+            let paged = paged.made();
+            prop_assert_eq!(hosts.most_specific(&name, |id| paged.get(id).copied()), only_known.most_specific(&name).copied());
         }
 
         #[test]
         fn numbers_stay_when_hosts_are_added(first in proptest::collection::vec(pattern(), 0..12), more in proptest::collection::vec(pattern(), 0..12)) {
             let [first, more] = [first, more].map(|list| list.iter().map(ArcStr::from).collect::<Vec<_>>());
-            let before = Hosts::of(&Arc::default(), first.iter());
-            let after = Hosts::of(&before, more.iter());
+            let before = Hosts::of(Arc::default(), first.iter());
+            let after = Hosts::of(Arc::clone(&before), more.iter());
             for pattern in &first {
                 prop_assert_eq!(before.get(pattern), after.get(pattern));
             }

@@ -141,9 +141,10 @@ fn hosts(objects: &Objects, before: Option<&Index>) -> Arc<Hosts> {
         let entries = objects.entries.iter().flat_map(|e| &e.hosts);
         entries.chain(&services).chain(objects.virtual_services.iter().flat_map(|v| &v.hosts))
     };
-    let none = Arc::default();
-    let out = Hosts::of(before.map_or(&none, |b| &b.hosts), all());
-    if out.len() > 2 * all().count() + 64 { Hosts::of(&none, all()) } else { out }
+    let anew = || Hosts::of(Hosts::with_room(objects.entries.len() + services.len()), all());
+    let Some(before) = before else { return anew() };
+    let out = Hosts::of(Arc::clone(&before.hosts), all());
+    if out.len() > 2 * all().count() + 64 { anew() } else { out }
 }
 
 /// A ServiceEntry that istiod does not read.
@@ -171,7 +172,7 @@ impl HiddenEntries {
             }
         }
         let named = (0u32..).zip(&list).flat_map(|(n, h)| h.entry.hosts.iter().map(move |h| (h, n)));
-        let hosts = Hosts::of(&Arc::default(), named.clone().map(|(h, _)| h));
+        let hosts = Hosts::of(Arc::default(), named.clone().map(|(h, _)| h));
         let by_host = Overlaps::new(&hosts, named);
         Self { list, by_host, by_address }
     }
@@ -351,8 +352,11 @@ impl Index {
         let hosts = hosts(&objects, before);
         // too many hosts of objects that are gone: everything is numbered anew
         let renumbered = before.is_some_and(|b| !Arc::ptr_eq(&b.hosts, &hosts) && hosts.len() < b.hosts.len());
-        let unchanged =
-            if renumbered { Unchanged { registry: false, virtual_services: false, ..unchanged } } else { unchanged };
+        let unchanged = if renumbered {
+            Unchanged { registry: false, virtual_services: false, destination_rules: false, ..unchanged }
+        } else {
+            unchanged
+        };
         let kept = |part: bool| before.filter(|_| part);
         let sources = Sources {
             entries: &objects.entries,
@@ -378,7 +382,7 @@ impl Index {
             |b| Arc::clone(&b.gateway_rules),
         );
         let destination_rules = kept(unchanged.destination_rules).map_or_else(
-            || Arc::new(DestinationRules::new(objects.destination_rules.clone(), &config, &rules)),
+            || Arc::new(DestinationRules::new(objects.destination_rules.clone(), &config, &rules, &hosts)),
             |b| Arc::clone(&b.destination_rules),
         );
         let mut sidecars = objects.sidecars;
@@ -590,7 +594,7 @@ mod tests {
     }
 
     fn mesh(text: &str, options: &MeshOptions) -> Mesh {
-        Mesh::compile(manifest::parse("a.yaml", text).objects, options)
+        Mesh::compile(&manifest::parse("a.yaml", text).objects, options)
     }
 
     #[test]

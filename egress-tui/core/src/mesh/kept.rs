@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 
 use crate::id::ObjectRef;
 use crate::manifest::{self, Origin, Problem, RawObject};
 use crate::mesh::index::Objects;
-use crate::mesh::object::read::{Note, Reading};
+use crate::mesh::object::read::{Note, Reading, field};
 
 /// One edit of a mesh.
 #[derive(Debug, Clone)]
@@ -58,9 +59,12 @@ fn unnamed(value: &Value) -> &str {
 
 /// The object's name; the namespace is `default` where none is written, as kubectl has it.
 fn name_of(value: &Value, reading: &Reading) -> Option<(ObjectRef, ArcStr)> {
-    let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let kind = text("/kind");
-    let name = match text("/metadata/name") {
+    fn text<'v>(of: Option<&'v Value>, key: &str) -> &'v str {
+        of.and_then(Value::as_object).and_then(|map| field(map, key)).and_then(Value::as_str).unwrap_or_default()
+    }
+    let metadata = value.as_object().and_then(|map| field(map, "metadata"));
+    let kind = text(Some(value), "kind");
+    let name = match text(metadata, "name") {
         "" if kind == "IstioOperator" => unnamed(value),
         name => name,
     };
@@ -79,12 +83,12 @@ fn name_of(value: &Value, reading: &Reading) -> Option<(ObjectRef, ArcStr)> {
             | "Istio"
             | "IstioRevision"
     );
-    let namespace = match text("/metadata/namespace") {
+    let namespace = match text(metadata, "namespace") {
         "" if !cluster => "default",
         namespace => namespace,
     };
     let object = ObjectRef::new(reading.word(kind), reading.word(namespace), reading.word(name));
-    Some((object, reading.word(text("/apiVersion"))))
+    Some((object, reading.word(text(Some(value), "apiVersion"))))
 }
 
 /// The group of an `apiVersion`; empty for the core group.
@@ -110,6 +114,30 @@ fn version_rank(api_version: &str) -> (u8, u32) {
     }
 }
 
+/// A raw object whose name is known.
+struct Named<'r> {
+    /// Of its kind and its namespace among all: few texts of either sort stand for many objects.
+    ranks: (u32, u32),
+    name: ArcStr,
+    object: ObjectRef,
+    version: ArcStr,
+    raw: &'r RawObject,
+}
+
+/// Numbers kinds and namespaces in their order.
+fn rank(named: &mut [Named<'_>]) {
+    let ranks = |text: fn(&ObjectRef) -> &ArcStr| -> FxHashMap<ArcStr, u32> {
+        let mut all: Vec<ArcStr> =
+            named.iter().map(|n| text(&n.object)).collect::<FxHashSet<_>>().into_iter().cloned().collect();
+        all.sort();
+        all.into_iter().zip(0..).collect()
+    };
+    let (kinds, namespaces) = (ranks(|o| &o.kind), ranks(|o| &o.name.namespace));
+    for Named { ranks, object, .. } in named {
+        *ranks = (kinds[&object.kind], namespaces[&object.name.namespace]);
+    }
+}
+
 fn told(object: Option<ObjectRef>, raw: &RawObject, Note { field, says }: Note) -> Problem {
     let line = manifest::field_line(&raw.origin, &field).unwrap_or(raw.origin.line);
     Problem { object, field, file: raw.origin.file.clone(), line, column: 0, says }
@@ -121,28 +149,29 @@ fn note(field: &str, says: &str) -> Note {
 
 impl Kept {
     /// Reads raw objects. Of each the newest version counts, then the first by file and line; the order of the list does not matter.
-    pub(crate) fn new(raw: Vec<RawObject>) -> Self {
-        let reading = Reading::default();
+    pub(crate) fn new(raw: &[RawObject]) -> Self {
+        let reading = Reading::of(raw.len());
         let mut out = Self::default();
         let mut named = Vec::with_capacity(raw.len());
         for raw in raw {
-            if let Some((object, version)) = out.name(&raw, &reading) {
-                named.push((object, version, raw));
+            if let Some((object, version)) = out.name(raw, &reading) {
+                named.push(Named { ranks: (0, 0), name: object.name.name.clone(), object, version, raw });
             }
         }
+        rank(&mut named);
         named.sort_by(|a, b| {
             let place = |x: &RawObject| (x.origin.line, x.origin.item);
-            a.0.cmp(&b.0)
-                .then_with(|| group(&a.1).cmp(group(&b.1)))
-                .then_with(|| version_rank(&a.1).cmp(&version_rank(&b.1)))
-                .then_with(|| a.2.origin.file.cmp(&b.2.origin.file))
-                .then_with(|| place(&a.2).cmp(&place(&b.2)))
-                .then_with(|| a.2.value.to_string().cmp(&b.2.value.to_string()))
+            (a.ranks, &a.name)
+                .cmp(&(b.ranks, &b.name))
+                .then_with(|| group(&a.version).cmp(group(&b.version)))
+                .then_with(|| version_rank(&a.version).cmp(&version_rank(&b.version)))
+                .then_with(|| a.raw.origin.file.cmp(&b.raw.origin.file))
+                .then_with(|| place(a.raw).cmp(&place(b.raw)))
+                .then_with(|| a.raw.value.to_string().cmp(&b.raw.value.to_string()))
         });
-        // the values are freed together at the end: in between that takes longer
         let mut last: Option<(Identity, &Value)> = None;
-        for (object, version, raw) in &named {
-            let identity = (object.clone(), reading.word(group(version)));
+        for Named { object, version, raw, .. } in named {
+            let identity = (object, reading.word(group(&version)));
             if let Some((known, value)) = &last
                 && *known == identity
             {

@@ -43,6 +43,8 @@ pub(crate) enum Bind {
 #[derive(Debug, Default)]
 pub(crate) struct PortListeners {
     exact: FxHashSet<ByAddress>,
+    /// No address has a listener here that is not among [`Registry::addresses`](crate::mesh::registry::Registry::addresses).
+    registered: bool,
     any: Option<Arc<Listener>>,
 }
 
@@ -104,12 +106,15 @@ impl PortListeners {
             }
         }
         exact.shrink_to_fit();
-        Self { exact, any }
+        let known = |l: &ByAddress| index.registry.addresses.may_have(*Borrow::<IpAddr>::borrow(l));
+        Self { registered: exact.iter().all(known), exact, any }
     }
 
     /// Exact address first, then the wildcard. `own` is the pod's own address, for which no listener of a headless Service exists.
-    pub(crate) fn find(&self, ip: IpAddr, own: Option<IpAddr>) -> Option<&Listener> {
-        let exact = self.exact.get(&ip).map(|l| &*l.0);
+    pub(crate) fn find(&self, index: &Index, ip: IpAddr, own: Option<IpAddr>) -> Option<&Listener> {
+        // most connections are to an address that nothing listens on
+        let possible = !self.registered || index.registry.addresses.may_have(ip);
+        let exact = if possible { self.exact.get(&ip).map(|l| &*l.0) } else { None };
         exact.filter(|l| !l.of_pod || own != Some(ip)).or(self.any.as_deref())
     }
 }
@@ -147,7 +152,7 @@ impl Building<'_> {
 /// One upstream about to be added.
 struct Adding<'a> {
     egress: &'a EgressListener,
-    scoped: &'a Scoped,
+    scoped: Scoped<'a>,
     upstream: &'a Upstream,
     protocol: Protocol,
     bind: Option<Bind>,
@@ -172,7 +177,7 @@ impl Building<'_> {
         if self.reserved(bind, protocol) {
             return;
         }
-        for scoped in &egress.services {
+        for scoped in egress.services.iter() {
             let upstream = self.index.registry.get(scoped.id);
             self.add(&Adding { egress, scoped, upstream, protocol, bind, of_pod: false });
         }
@@ -183,7 +188,7 @@ impl Building<'_> {
         self.open.iter_mut().for_each(|o| o.locked = true);
         let bind = declared_bind(egress);
         for (n, place) in egress.by_port.get(&self.port).into_iter().flatten() {
-            let scoped = &egress.services[*n as usize];
+            let scoped = egress.services.at(*n);
             let upstream = self.index.registry.get(scoped.id);
             let Some(port) = scoped.ports(upstream).nth(*place as usize) else { continue };
             if self.reserved(bind, port.protocol) {

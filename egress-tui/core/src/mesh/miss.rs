@@ -179,7 +179,7 @@ impl Mesh {
             return None;
         }
         let listeners = near.proxy.listeners(&self.index, near.call.to.port());
-        let chains = &listeners.find(near.call.to.ip(), None)?.chains.list;
+        let chains = &listeners.find(&self.index, near.call.to.ip(), None)?.chains.list;
         let host = &self.index.registry.get(id).host;
         let of = |other: UpstreamId| self.index.registry.get(other).host == *host;
         let rule = chains.iter().filter(|c| c.origin.upstream.is_some_and(of)).find_map(|c| c.origin.rule)?;
@@ -206,7 +206,7 @@ impl Mesh {
         let upstream = registry.get(id);
         let (ip, port) = (near.call.to.ip(), near.call.to.port());
         let listeners = near.proxy.listeners(&self.index, port);
-        let chains = listeners.find(ip, None).map_or(&[][..], |l| &l.chains.list);
+        let chains = listeners.find(&self.index, ip, None).map_or(&[][..], |l| &l.chains.list);
         let others = chains.iter().filter_map(|c| {
             let other = registry.get(c.origin.upstream?);
             (other.object != upstream.object).then_some((other, c))

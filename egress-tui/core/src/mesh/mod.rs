@@ -19,6 +19,7 @@ mod ambient;
 mod arrive;
 mod ask;
 mod authz;
+mod bits;
 pub mod call;
 mod capture;
 mod chain;
@@ -40,6 +41,7 @@ mod memo;
 mod miss;
 mod object;
 pub mod options;
+mod paged;
 mod permit;
 pub mod pod;
 mod pods;
@@ -119,13 +121,13 @@ pub struct InCluster {
 
 impl Default for Mesh {
     fn default() -> Self {
-        Self::compile(Vec::new(), &MeshOptions::default())
+        Self::compile(&[], &MeshOptions::default())
     }
 }
 
 impl Mesh {
     /// Compiles raw objects. Their order does not matter.
-    pub fn compile(objects: Vec<RawObject>, options: &MeshOptions) -> Self {
+    pub fn compile(objects: &[RawObject], options: &MeshOptions) -> Self {
         Self::build(Kept::new(objects), options.clone(), None)
     }
 

@@ -24,8 +24,8 @@ impl Mesh {
             Action::Routes | Action::OwnRoutes(_) | Action::GatewayRoutes(_) => None,
         });
         let hosts = merged.tables.iter().flat_map(|t| {
-            let asked = name.and_then(|n| t.find(&n.to_ascii_lowercase()));
-            t.hosts.iter().map(move |h| (h, asked.is_some_and(|a| std::ptr::eq(a, h))))
+            let asked = name.and_then(|n| t.table.find(&n.to_ascii_lowercase()));
+            t.hosts.iter().map(move |h| (h, asked.is_some_and(|a| a == h)))
         });
         let routes = hosts.flat_map(|(h, asked)| h.routes.iter().map(move |r| (r, asked)));
         let routes = routes.filter_map(|(r, asked)| match &r.target {

@@ -10,10 +10,11 @@ use arcstr::ArcStr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::mesh::host;
+use crate::mesh::hosts::HostId;
 use crate::mesh::object::istio::EntryPort;
 use crate::mesh::object::read::{Labels, label, selects};
 use crate::mesh::object::{
-    Endpoint, EndpointSlice, PodSpec, Resolution, Service, ServiceEntry, ServiceType, WorkloadEntry,
+    Endpoint, EndpointSlice, Meta, PodSpec, Resolution, Service, ServiceEntry, ServiceType, WorkloadEntry,
 };
 use crate::mesh::registry::Sources;
 
@@ -184,9 +185,23 @@ pub(crate) fn of_services(sources: &Sources<'_>) -> Endpoints {
     out
 }
 
+/// Endpoints of entries, by namespace and host.
+pub(crate) struct OfEntries {
+    places: FxHashMap<(ArcStr, HostId), u32>,
+    lists: Vec<Arc<[Reach]>>,
+}
+
+impl OfEntries {
+    pub(crate) fn get(&self, namespace: &ArcStr, host: HostId) -> Option<&Arc<[Reach]>> {
+        self.places.get(&(namespace.clone(), host)).map(|place| &self.lists[*place as usize])
+    }
+}
+
 /// Endpoints of entries; where a Service has the same hostname, its own come first.
-pub(crate) fn of_entries(sources: &Sources<'_>, services: &Endpoints) -> Endpoints {
-    let mut lists: FxHashMap<(ArcStr, ArcStr), Vec<Reach>> = FxHashMap::default();
+pub(crate) fn of_entries(sources: &Sources<'_>, services: &Endpoints) -> OfEntries {
+    let mut places: FxHashMap<(ArcStr, HostId), u32> = FxHashMap::default();
+    places.reserve(sources.entries.len());
+    let mut lists: Vec<Vec<Reach>> = Vec::with_capacity(sources.entries.len());
     let pods_of = if sources.entries.iter().any(|e| e.selector.is_some()) {
         by_namespace(sources.pods)
     } else {
@@ -197,19 +212,24 @@ pub(crate) fn of_entries(sources: &Sources<'_>, services: &Endpoints) -> Endpoin
         workloads.entry(workload.meta.namespace()).or_default().push(workload);
     }
     let mut entries: Vec<&ServiceEntry> = sources.entries.iter().map(|e| &**e).collect();
-    entries.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
+    Meta::oldest_first(&mut entries, |e| &e.meta);
     for entry in entries {
         for host in &entry.hosts {
-            let key = (entry.meta.namespace().clone(), host.clone());
-            let known = services.get(&key);
-            let list = lists.entry(key).or_insert_with(|| known.map_or_else(Vec::new, |l| l.to_vec()));
+            let namespace = entry.meta.namespace();
+            let id = sources.hosts.get(host).unwrap_or(HostId::NONE);
+            let list = *places.entry((namespace.clone(), id)).or_insert_with(|| {
+                let known = services.get(&(namespace.clone(), host.clone()));
+                lists.push(known.map_or_else(Vec::new, |l| l.to_vec()));
+                lists.len() as u32 - 1
+            });
+            let list = &mut lists[list as usize];
             for new in of_entry_host(entry, host, &workloads, &pods_of) {
                 add(list, new, entry.resolution == Resolution::DnsRoundRobin);
             }
         }
     }
     let mut known = Known::default();
-    lists.into_iter().map(|(key, list)| (key, sorted(list, &mut known))).collect()
+    OfEntries { places, lists: lists.into_iter().map(|list| sorted(list, &mut known)).collect() }
 }
 
 /// Adds what is new of an endpoint; of a round-robin entry each port has one endpoint only

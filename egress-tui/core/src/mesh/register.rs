@@ -170,7 +170,7 @@ impl Mesh {
 /// A name that is an address: most are not, and are known by their first byte.
 fn address(name: &str) -> Option<IpAddr> {
     let first = name.bytes().next()?;
-    let possible = first.is_ascii_digit() || name.contains(':');
+    let possible = first.is_ascii_digit() || name.bytes().filter(|b| *b == b':').count() > 0;
     if possible { name.parse().ok() } else { None }
 }
 

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::id::ObjectRef;
+use crate::mesh::bits::Addresses;
 use crate::mesh::hosts::{HostId, Hosts, Overlaps};
 use crate::mesh::object::mesh_config::EntryVisibility;
 use crate::mesh::object::read::Labels;
@@ -18,7 +19,7 @@ use crate::mesh::object::{
 };
 use crate::mesh::options::Rules;
 use crate::mesh::protocol::Protocol;
-use crate::mesh::reach::{self, Endpoints, Reach};
+use crate::mesh::reach::{self, Endpoints, Reach, ReachAddress};
 use crate::mesh::{allocate, host};
 
 /// Index into [`Registry::upstreams`], which are sorted: oldest first, then name, then namespace.
@@ -50,9 +51,8 @@ pub(crate) struct Port {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Visibility {
     Public,
-    Nobody,
-    /// Sorted; the own namespace is spelled out.
-    Namespaces(Vec<ArcStr>),
+    /// Sorted; the own namespace is spelled out. Nobody, where there are none.
+    Namespaces(Box<[ArcStr]>),
 }
 
 impl Visibility {
@@ -62,47 +62,52 @@ impl Visibility {
             return Self::Public;
         }
         if declared.iter().any(|e| e == "~") {
-            return Self::Nobody;
+            return Self::nobody();
         }
         let mut list: Vec<ArcStr> = declared.iter().map(|e| if e == "." { own.clone() } else { e.clone() }).collect();
         list.sort();
         list.dedup();
-        Self::Namespaces(list)
+        Self::Namespaces(list.into())
+    }
+
+    fn nobody() -> Self {
+        Self::Namespaces(Box::default())
     }
 
     pub(crate) fn includes(&self, namespace: &str) -> bool {
         match self {
             Self::Public => true,
-            Self::Nobody => false,
             Self::Namespaces(list) => list.iter().any(|n| n == namespace),
         }
     }
 }
 
-/// One registry service: a hostname of an object, at one of its addresses.
+/// One registry service: a hostname of an object, at one of its addresses. What every decision reads of it comes first and lies
+/// together, in two lines of the cache.
 #[derive(Debug, Clone)]
+#[repr(C, align(64))]
 pub(crate) struct Upstream {
     pub(crate) host: ArcStr,
-    pub(crate) host_id: HostId,
-    pub(crate) namespace: ArcStr,
     pub(crate) object: ObjectRef,
+    pub(crate) namespace: ArcStr,
+    pub(crate) visibility: Visibility,
+    pub(crate) external_name: Option<ArcStr>,
+    pub(crate) host_id: HostId,
     /// Its place in `spec.hosts` and `spec.addresses`.
     pub(crate) host_index: u16,
     pub(crate) address_index: u16,
     pub(crate) kubernetes: bool,
-    pub(crate) created: i64,
+    pub(crate) resolution: Resolution,
+    pub(crate) external: bool,
+    /// Most have one or two.
+    pub(crate) ports: SmallVec<[Port; 2]>,
     pub(crate) address: Address,
     /// All cluster addresses of a Service.
     pub(crate) cluster_ips: Box<[IpAddr]>,
     /// Allocated by istiod (`status.addresses`), with their places there.
     pub(crate) allocated: Box<[(u16, IpAddr)]>,
-    /// Most have one or two.
-    pub(crate) ports: SmallVec<[Port; 2]>,
-    pub(crate) resolution: Resolution,
-    pub(crate) external: bool,
+    pub(crate) created: i64,
     source: Source,
-    pub(crate) visibility: Visibility,
-    pub(crate) external_name: Option<ArcStr>,
     /// ExternalName Services that stand for it: namespace and host.
     pub(crate) aliases: Box<[(ArcStr, ArcStr)]>,
     /// Endpoints of its hostname in its namespace.
@@ -179,6 +184,17 @@ impl Upstream {
         self.reach.iter().flat_map(|r| r.on(&port.name).map(move |own| (r, own)))
     }
 
+    /// Addresses that a listener for it may have.
+    fn listened_on(&self) -> impl Iterator<Item = IpAddr> + Clone + '_ {
+        let own = if let Address::Ip(ip) = self.address { Some(ip) } else { None };
+        let headless = self.kubernetes && self.address == Address::Any;
+        let endpoints = self.reach.iter().filter(move |_| headless).filter_map(|r| match r.address {
+            ReachAddress::Ip(ip) => Some(ip),
+            ReachAddress::Name(_) | ReachAddress::Unix => None,
+        });
+        own.into_iter().chain(self.allocated.iter().map(|(_, ip)| *ip)).chain(endpoints)
+    }
+
     /// The address that a proxy binds (`Service.GetAddressForProxy`); `allocated`: it uses istiod's addresses.
     pub(crate) fn address_for(&self, allocated: bool) -> Address {
         match (self.address, allocated) {
@@ -225,6 +241,8 @@ pub(crate) struct Registry {
     pub(crate) exported: FxHashMap<ArcStr, Vec<UpstreamId>>,
     /// Every upstream that has this hostname.
     pub(crate) of_host: Overlaps<UpstreamId>,
+    /// Addresses of upstreams, allocated ones and those of the endpoints of headless Services included: what proxies listen on.
+    pub(crate) addresses: Addresses,
 }
 
 /// What the registry is made of.
@@ -255,8 +273,9 @@ impl Registry {
         let mut upstreams = in_order(upstreams);
         let entries = reach::of_entries(sources, services);
         for upstream in &mut upstreams {
-            let key = (upstream.namespace.clone(), upstream.host.clone());
-            if let Some(list) = entries.get(&key).or_else(|| services.get(&key)) {
+            let own = entries.get(&upstream.namespace, upstream.host_id);
+            let of_service = || services.get(&(upstream.namespace.clone(), upstream.host.clone()));
+            if let Some(list) = own.or_else(of_service) {
                 upstream.reach = Arc::clone(list);
             }
         }
@@ -270,6 +289,7 @@ impl Registry {
         }
         let named = (0u32..).zip(&registry.upstreams).map(|(n, u)| (&u.host, UpstreamId(n)));
         registry.of_host = Overlaps::new(sources.hosts, named);
+        registry.addresses = Addresses::new(registry.upstreams.iter().flat_map(Upstream::listened_on));
         registry
     }
 
@@ -277,7 +297,6 @@ impl Registry {
         let upstream = &self.upstreams[id.0 as usize];
         match &upstream.visibility {
             Visibility::Public => self.public.push(id),
-            Visibility::Nobody => {}
             Visibility::Namespaces(list) => {
                 for namespace in list {
                     self.exported.entry(namespace.clone()).or_default().push(id);
@@ -341,14 +360,15 @@ fn in_order(upstreams: Vec<Upstream>) -> Vec<Upstream> {
     fn key(u: &Upstream) -> impl Ord + '_ {
         // of those that are as old the hostname decides, of Services the name
         let name = if u.kubernetes { &u.object.name.name } else { &u.host };
-        (u.created, name, &u.namespace, !u.kubernetes, &u.object.name.name, u.host_index, u.address_index)
+        (name, &u.namespace, !u.kubernetes, &u.object.name.name, u.host_index, u.address_index)
     }
     // upstreams are large: their order is found without moving them
-    let mut order: Vec<u32> = (0..upstreams.len() as u32).collect();
-    order.sort_by(|a, b| key(&upstreams[*a as usize]).cmp(&key(&upstreams[*b as usize])));
+    let mut order: Vec<(i64, u32)> = upstreams.iter().map(|u| u.created).zip(0u32..).collect();
+    let of = |n: u32| key(&upstreams[n as usize]);
+    order.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| of(a.1).cmp(&of(b.1))));
     let mut slots: Vec<Option<Upstream>> = upstreams.into_iter().map(Some).collect();
     let mut out = Vec::with_capacity(slots.len());
-    out.extend(order.into_iter().filter_map(|n| slots[n as usize].take()));
+    out.extend(order.into_iter().filter_map(|(_, n)| slots[n as usize].take()));
     out
 }
 
@@ -469,8 +489,8 @@ fn entry_visibility(entry: &ServiceEntry, sources: &Sources<'_>) -> Visibility {
     let (policies, default) = &sources.config.visibility;
     match policies.iter().find(|(s, _)| s.holds(labels)).map_or(*default, |(_, v)| *v) {
         EntryVisibility::Public => exported,
-        EntryVisibility::Namespace if exported.includes(own) => Visibility::Namespaces(vec![own.clone()]),
-        EntryVisibility::Namespace | EntryVisibility::None => Visibility::Nobody,
+        EntryVisibility::Namespace if exported.includes(own) => Visibility::Namespaces([own.clone()].into()),
+        EntryVisibility::Namespace | EntryVisibility::None => Visibility::nobody(),
     }
 }
 

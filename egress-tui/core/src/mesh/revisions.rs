@@ -74,7 +74,7 @@ mod tests {
     }
 
     fn told(parts: &[String]) -> (String, Vec<String>) {
-        let mesh = Mesh::compile(manifest::parse("", &parts.concat()).objects, &MeshOptions::default());
+        let mesh = Mesh::compile(&manifest::parse("", &parts.concat()).objects, &MeshOptions::default());
         let chosen = mesh.index.config.object.as_ref().map(ToString::to_string).unwrap_or_default();
         (chosen, mesh.problems().iter().map(|p| p.says.clone()).collect())
     }

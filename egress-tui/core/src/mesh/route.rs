@@ -2,7 +2,6 @@
 //! `core/route/route.go`).
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use arcstr::ArcStr;
 use regex::Regex;
@@ -15,6 +14,7 @@ use crate::mesh::index::Index;
 use crate::mesh::object::read::selects;
 use crate::mesh::object::virtual_service::MESH;
 use crate::mesh::object::{HttpAction, HttpMatch, Resolution, Semantics, StringMatch, VirtualService};
+use crate::mesh::paged::Once;
 use crate::mesh::protocol::Protocol;
 use crate::mesh::proxy::Proxy;
 use crate::mesh::registry::{Port, Upstream, UpstreamId};
@@ -125,9 +125,9 @@ impl HttpRoute {
 }
 
 /// A virtual host.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct VirtualHost {
-    pub(crate) routes: Arc<[HttpRoute]>,
+    pub(crate) routes: Once<[HttpRoute]>,
     /// The upstream that it is for, if it is for one.
     pub(crate) upstream: Option<UpstreamId>,
     /// Plaintext is redirected to HTTPS.
@@ -137,32 +137,32 @@ pub(crate) struct VirtualHost {
 /// Virtual hosts by domain.
 #[derive(Debug)]
 pub(crate) struct RouteTable {
-    pub(crate) hosts: Box<[VirtualHost]>,
-    domains: ByHost,
+    domains: ByHost<Once<VirtualHost>>,
 }
 
 impl RouteTable {
     /// Of virtual hosts with their domains; of several with one domain the first has it.
-    pub(crate) fn new(index: &Index, list: Vec<(VirtualHost, Vec<ArcStr>)>) -> Self {
-        let places = (0u32..).zip(&list).flat_map(|(n, (_, domains))| domains.iter().map(move |d| (d, n)));
-        let domains = ByHost::new(&index.hosts, places, |first, _| first);
-        Self { hosts: list.into_iter().map(|(host, _)| host).collect(), domains }
+    pub(crate) fn new(index: &Index, list: &[(Once<VirtualHost>, Vec<ArcStr>)]) -> Self {
+        let hosts = list.iter().flat_map(|(host, domains)| domains.iter().map(move |d| (d, host.clone())));
+        Self { domains: ByHost::new(&index.hosts, &index.shared.pages.virtual_hosts, hosts, |_, _| {}) }
     }
 
     /// The virtual host of a Host header: exact, then the longest wildcard. The port is cut off and case does not matter.
-    pub(crate) fn find(&self, host: &str) -> Option<&VirtualHost> {
-        let host = without_port(host);
-        self.domains.most_specific(host).map(|n| &self.hosts[n as usize])
+    pub(crate) fn find(&self, host: &str) -> Option<&Once<VirtualHost>> {
+        self.domains.most_specific(without_port(host))
     }
 
     /// The virtual host that has exactly this domain.
     pub(crate) fn exact(&self, domain: &str) -> Option<&VirtualHost> {
-        self.domains.get(domain).map(|n| &self.hosts[n as usize])
+        self.domains.get(domain).map(|host| &**host)
     }
 }
 
 /// A Host header without its port.
 pub(crate) fn without_port(host: &str) -> &str {
+    if !host.ends_with(|c: char| c.is_ascii_digit() || matches!(c, ':' | ']')) {
+        return host;
+    }
     if let Some(rest) = host.strip_prefix('[') {
         return match rest.split_once(']') {
             Some((ip, port)) if port.starts_with(':') => ip,
@@ -273,7 +273,7 @@ pub(crate) struct PortRoutes {
 
 /// An upstream that has the port, as the table knows it.
 struct Member<'a> {
-    scoped: &'a Scoped,
+    scoped: Scoped<'a>,
     upstream: &'a Upstream,
     port: &'a Port,
 }
@@ -289,7 +289,7 @@ impl PortRoutes {
 
     /// No routes at all.
     pub(crate) fn empty(index: &Index) -> Self {
-        Self { table: RouteTable::new(index, Vec::new()) }
+        Self { table: RouteTable::new(index, &[]) }
     }
 
     /// The virtual host of a sniffed port with an address of its own.
@@ -306,7 +306,7 @@ struct Table<'a> {
     listener_port: u16,
     /// Of a hostname the last upstream counts: istiod overwrites the earlier ones in a map.
     members: FxHashMap<ArcStr, Member<'a>>,
-    out: Vec<(VirtualHost, Vec<ArcStr>)>,
+    out: Vec<(Once<VirtualHost>, Vec<ArcStr>)>,
     taken: FxHashSet<ArcStr>,
     names: FxHashSet<ArcStr>,
     known: FxHashSet<ArcStr>,
@@ -315,15 +315,15 @@ struct Table<'a> {
 /// Routes under several domains, of one VirtualService or one upstream.
 struct Wrapper<'a> {
     hosts: Vec<ArcStr>,
-    services: Vec<(&'a Scoped, &'a Upstream)>,
-    routes: Arc<[HttpRoute]>,
+    services: Vec<(Scoped<'a>, &'a Upstream)>,
+    routes: Once<[HttpRoute]>,
 }
 
 impl<'a> Table<'a> {
     fn new(index: &'a Index, proxy: &'a Proxy, egress: &'a EgressListener, port: u16, generic: bool) -> Self {
         let mut members = FxHashMap::default();
         for (n, place) in egress.by_port.get(&port).into_iter().flatten() {
-            let scoped = &egress.services[*n as usize];
+            let scoped = egress.services.at(*n);
             let upstream = index.registry.get(scoped.id);
             // a UDP port is none here (`PortList.GetByPort`)
             if let Some(port) = scoped.ports(upstream).nth(*place as usize).filter(|p| p.protocol != Protocol::Udp) {
@@ -375,7 +375,7 @@ impl<'a> Table<'a> {
                 self.virtual_host(&lower(&service.1.host), &wrapper, Some(*service));
             }
         }
-        PortRoutes { table: RouteTable::new(self.index, self.out) }
+        PortRoutes { table: RouteTable::new(self.index, &self.out) }
     }
 
     /// VirtualServices with a host that is an upstream of this port; on port 80 all of them (`selectVirtualServices`).
@@ -414,7 +414,7 @@ impl<'a> Table<'a> {
                 return None;
             }
         }
-        let services: Vec<(&Scoped, &Upstream)> = services
+        let services: Vec<(Scoped<'_>, &Upstream)> = services
             .into_iter()
             .filter(|(_, u)| self.members.get(&lower(&u.host)).is_some_and(|m| m.port.protocol.is_http_or_auto()))
             .collect();
@@ -427,7 +427,7 @@ impl<'a> Table<'a> {
     }
 
     /// Hosts of a VirtualService that are no upstream, and the upstreams that it is for (`separateVSHostsAndServices`).
-    fn separate(&self, id: VsId, vs: &VirtualService) -> (Vec<ArcStr>, Vec<(&'a Scoped, &'a Upstream)>) {
+    fn separate(&self, id: VsId, vs: &VirtualService) -> (Vec<ArcStr>, Vec<(Scoped<'a>, &'a Upstream)>) {
         let (mut hosts, mut services) = (Vec::new(), Vec::new());
         for host in vs.hosts.iter().filter(|h| !host::is_wildcard(h)) {
             match self.members.get(&lower(host)) {
@@ -462,7 +462,7 @@ impl<'a> Table<'a> {
         (hosts, services)
     }
 
-    fn virtual_host(&mut self, name: &ArcStr, wrapper: &Wrapper<'a>, service: Option<(&'a Scoped, &'a Upstream)>) {
+    fn virtual_host(&mut self, name: &ArcStr, wrapper: &Wrapper<'a>, service: Option<(Scoped<'a>, &'a Upstream)>) {
         if !self.names.insert(name.clone()) {
             return;
         }
@@ -479,11 +479,12 @@ impl<'a> Table<'a> {
         }
         let upstream = service.map(|(s, _)| s.id);
         let virtual_host = VirtualHost { routes: wrapper.routes.clone(), upstream, redirects: false };
+        let virtual_host = self.index.shared.virtual_host(virtual_host);
         self.out.push((virtual_host, domains.iter().map(|d| self.index.shared.name(&lower(d))).collect()));
     }
 
     /// Domains of an upstream, and which of them are short forms (`generateVirtualHostDomains`).
-    fn domains(&self, scoped: &Scoped, upstream: &Upstream) -> (Vec<ArcStr>, Vec<ArcStr>) {
+    fn domains(&self, scoped: Scoped<'_>, upstream: &Upstream) -> (Vec<ArcStr>, Vec<ArcStr>) {
         let (mut domains, mut short) = (Vec::new(), Vec::new());
         for host in std::iter::once(&upstream.host).chain(scoped.aliases(upstream)) {
             domains.push(host.clone());

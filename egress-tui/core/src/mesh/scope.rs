@@ -1,45 +1,91 @@
 //! What the proxies of a namespace know: upstreams and VirtualServices for each egress listener, and the one list of upstreams
 //! that clusters are made from (Istio: `model/sidecar.go`). Shared by all proxies with the same namespace and Sidecar.
 
+use std::collections::hash_map::Entry;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use arcstr::ArcStr;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
+use crate::mesh::bits::Bits;
 use crate::mesh::host;
-use crate::mesh::hosts::{Hosts, Places};
+use crate::mesh::hosts::{HostId, Hosts};
 use crate::mesh::index::Index;
 use crate::mesh::object::virtual_service::MESH;
 use crate::mesh::object::{OutboundPolicy, Semantics, Sidecar};
+use crate::mesh::paged::Paged;
 use crate::mesh::protocol::Protocol;
 use crate::mesh::registry::{Port, Upstream, UpstreamId};
 use crate::mesh::visible::VsId;
 
 /// An upstream in a scope, perhaps with fewer ports or with those of its namesakes.
-#[derive(Debug, Clone)]
-pub(crate) struct Scoped {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scoped<'a> {
     pub(crate) id: UpstreamId,
     /// Most are as the registry has them.
-    changed: Option<Box<Changed>>,
+    changed: Option<&'a Changed>,
 }
 
 /// What a scope changes of an upstream.
 #[derive(Debug, Clone, Default)]
-struct Changed {
+pub(crate) struct Changed {
     /// Ports that differ from the upstream's own, with the upstream that each comes from.
     ports: Option<Box<[(UpstreamId, Port)]>>,
     /// Aliases that the Sidecar imports; `None` is all.
     aliases: Option<Box<[ArcStr]>>,
 }
 
-impl Scoped {
+impl<'a> Scoped<'a> {
+    fn own_ports(self) -> Option<&'a [(UpstreamId, Port)]> {
+        self.changed?.ports.as_deref()
+    }
+
+    pub(crate) fn port_count(self, upstream: &Upstream) -> usize {
+        self.own_ports().map_or(upstream.ports.len(), <[_]>::len)
+    }
+
+    pub(crate) fn ports(self, upstream: &'a Upstream) -> impl Iterator<Item = &'a Port> + 'a {
+        let changed = self.own_ports();
+        let own = changed.is_none().then_some(upstream.ports.iter());
+        own.into_iter().flatten().chain(changed.into_iter().flatten().map(|(_, p)| p))
+    }
+
+    pub(crate) fn port(self, upstream: &'a Upstream, number: u16) -> Option<&'a Port> {
+        self.ports(upstream).find(|p| p.number == number)
+    }
+
+    /// The object that a port comes from.
+    pub(crate) fn port_owner(self, number: u16) -> UpstreamId {
+        let mut changed = self.own_ports().into_iter().flatten();
+        changed.find(|(_, p)| p.number == number).map_or(self.id, |(id, _)| *id)
+    }
+
+    pub(crate) fn aliases(self, upstream: &'a Upstream) -> impl Iterator<Item = &'a ArcStr> + 'a {
+        let listed = self.changed.and_then(|c| c.aliases.as_deref());
+        upstream.aliases.iter().map(|(_, h)| h).filter(move |h| listed.is_none_or(|a| a.contains(h)))
+    }
+}
+
+/// An upstream that is about to be taken into a scope.
+#[derive(Debug, Clone)]
+struct Import {
+    id: UpstreamId,
+    changed: Option<Box<Changed>>,
+}
+
+impl Import {
     fn whole(id: UpstreamId) -> Self {
         Self { id, changed: None }
     }
 
-    fn own_ports(&self) -> Option<&[(UpstreamId, Port)]> {
-        self.changed.as_ref()?.ports.as_deref()
+    fn of(scoped: Scoped<'_>) -> Self {
+        Self { id: scoped.id, changed: scoped.changed.cloned().map(Box::new) }
+    }
+
+    fn scoped(&self) -> Scoped<'_> {
+        Scoped { id: self.id, changed: self.changed.as_deref() }
     }
 
     fn with_ports(&self, ports: Box<[(UpstreamId, Port)]>) -> Self {
@@ -47,38 +93,43 @@ impl Scoped {
         Self { id: self.id, changed: Some(Box::new(Changed { ports: Some(ports), aliases })) }
     }
 
-    pub(crate) fn port_count(&self, upstream: &Upstream) -> usize {
-        self.own_ports().map_or(upstream.ports.len(), <[_]>::len)
-    }
-
-    pub(crate) fn ports<'a>(&'a self, upstream: &'a Upstream) -> impl Iterator<Item = &'a Port> + 'a {
-        let changed = self.own_ports();
-        let own = changed.is_none().then_some(upstream.ports.iter());
-        own.into_iter().flatten().chain(changed.into_iter().flatten().map(|(_, p)| p))
-    }
-
-    pub(crate) fn port<'a>(&'a self, upstream: &'a Upstream, number: u16) -> Option<&'a Port> {
-        self.ports(upstream).find(|p| p.number == number)
-    }
-
-    /// The object that a port comes from.
-    pub(crate) fn port_owner(&self, number: u16) -> UpstreamId {
-        let changed = self.own_ports().into_iter().flatten();
-        changed.into_iter().find(|(_, p)| p.number == number).map_or(self.id, |(id, _)| *id)
-    }
-
-    pub(crate) fn aliases<'a>(&'a self, upstream: &'a Upstream) -> impl Iterator<Item = &'a ArcStr> + 'a {
-        let listed = self.changed.as_ref().and_then(|c| c.aliases.as_deref());
-        upstream.aliases.iter().map(|(_, h)| h).filter(move |h| listed.is_none_or(|a| a.contains(h)))
-    }
-
     fn reduced(&self, upstream: &Upstream, keep: impl Fn(u16) -> bool) -> Option<Self> {
-        if self.ports(upstream).all(|p| keep(p.number)) {
+        let this = self.scoped();
+        if this.ports(upstream).all(|p| keep(p.number)) {
             return Some(self.clone());
         }
         let ports: Box<[(UpstreamId, Port)]> =
-            self.ports(upstream).filter(|p| keep(p.number)).map(|p| (self.port_owner(p.number), p.clone())).collect();
+            this.ports(upstream).filter(|p| keep(p.number)).map(|p| (this.port_owner(p.number), p.clone())).collect();
         (!ports.is_empty()).then(|| self.with_ports(ports))
+    }
+}
+
+/// Upstreams in order, none of them twice.
+#[derive(Debug, Default)]
+pub(crate) struct Services {
+    ids: Box<[UpstreamId]>,
+    changed: FxHashMap<UpstreamId, Changed>,
+}
+
+impl Services {
+    fn of(imports: Vec<Import>) -> Self {
+        let ids = imports.iter().map(|i| i.id).collect();
+        let mut changed: FxHashMap<UpstreamId, Changed> =
+            imports.into_iter().filter_map(|i| Some((i.id, *i.changed?))).collect();
+        changed.shrink_to_fit();
+        Self { ids, changed }
+    }
+
+    fn get(&self, id: UpstreamId) -> Scoped<'_> {
+        Scoped { id, changed: if self.changed.is_empty() { None } else { self.changed.get(&id) } }
+    }
+
+    pub(crate) fn at(&self, place: u32) -> Scoped<'_> {
+        self.get(self.ids[place as usize])
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Scoped<'_>> {
+        self.ids.iter().map(|id| self.get(*id))
     }
 }
 
@@ -92,46 +143,49 @@ pub(crate) struct EgressListener {
     pub(crate) port: Option<(u16, Protocol)>,
     pub(crate) bind: ArcStr,
     pub(crate) capture_none: bool,
-    pub(crate) services: Vec<Scoped>,
-    /// Which upstreams they are: a bit for each of the registry.
-    known: Box<[u64]>,
+    pub(crate) services: Services,
+    /// Which upstreams they are.
+    known: Bits,
     /// Port number to (index into `services`, place among its ports), in order.
     pub(crate) by_port: FxHashMap<u16, Vec<(u32, u16)>>,
     pub(crate) virtual_services: Vec<VsId>,
+    /// Which VirtualServices they are.
+    imported: Bits,
     /// The place of each VirtualService in `virtual_services`, or [`ABSENT`].
     places: Box<[u32]>,
     /// The first VirtualService of each host, whatever its rules (`computeWildcardHostVirtualServiceIndex`).
-    first_of_host: Places,
+    first_of_host: Paged<VsId>,
 }
 
 /// The place of a VirtualService that a listener does not have.
 const ABSENT: u32 = u32::MAX;
 
 impl EgressListener {
-    fn new(index: &Index, egress: Option<Settings>, services: Vec<Scoped>, virtual_services: Vec<VsId>) -> Self {
+    fn new(index: &Index, egress: Option<Settings>, services: Vec<Import>, virtual_services: Vec<VsId>) -> Self {
+        let services = Services::of(services);
         let mut by_port: FxHashMap<u16, Vec<(u32, u16)>> = FxHashMap::default();
-        for (n, service) in services.iter().enumerate() {
+        for (n, service) in (0u32..).zip(services.iter()) {
             let upstream = index.registry.get(service.id);
             for (place, port) in service.ports(upstream).enumerate() {
-                by_port.entry(port.number).or_default().push((n as u32, place as u16));
+                by_port.entry(port.number).or_default().push((n, place as u16));
             }
         }
-        let mut first_of_host = Places::new(&index.hosts);
-        for id in &virtual_services {
+        by_port.values_mut().for_each(Vec::shrink_to_fit);
+        let mut first_of_host = index.shared.pages.virtual_services.table(&index.hosts);
+        for id in virtual_services.iter().rev() {
             for host in index.virtual_services.host_ids(*id) {
-                first_of_host.set(*host, id.0);
+                first_of_host.set(*host, *id);
             }
         }
+        let first_of_host = first_of_host.made();
         let mut places: Box<[u32]> = vec![ABSENT; index.virtual_services.list.len()].into();
         for (place, id) in (0u32..).zip(&virtual_services) {
             places[id.0 as usize] = place;
         }
-        let mut known: Box<[u64]> = vec![0; index.registry.upstreams.len().div_ceil(64)].into();
-        for service in &services {
-            known[service.id.0 as usize / 64] |= 1 << (service.id.0 % 64);
-        }
+        let known = Bits::new(index.registry.upstreams.len(), services.ids.iter().map(|id| id.0));
+        let imported = Bits::new(places.len(), virtual_services.iter().map(|id| id.0));
         let (port, bind, capture_none) = egress.unwrap_or_default();
-        Self { port, bind, capture_none, services, known, by_port, virtual_services, places, first_of_host }
+        Self { port, bind, capture_none, services, known, by_port, virtual_services, imported, places, first_of_host }
     }
 
     /// VirtualServices with a host that overlaps a pattern, in order.
@@ -150,7 +204,7 @@ impl EgressListener {
 
     /// It has this VirtualService.
     pub(crate) fn has(&self, id: VsId) -> bool {
-        self.place(id).is_some()
+        self.imported.has(id.0)
     }
 
     fn place(&self, id: VsId) -> Option<u32> {
@@ -158,31 +212,57 @@ impl EgressListener {
     }
 
     fn takes(&self, id: UpstreamId) -> bool {
-        self.known.get(id.0 as usize / 64).is_some_and(|bits| bits >> (id.0 % 64) & 1 == 1)
+        self.known.has(id.0)
     }
 
     /// The VirtualService whose host fits an upstream best.
     pub(crate) fn most_specific(&self, index: &Index, host: &str) -> Option<VsId> {
-        index.hosts.most_specific(host, |id| self.first_of_host.get(id)).map(VsId)
+        index.hosts.most_specific(host, |id| self.first_of_host.get(id).copied())
     }
 }
 
 /// The scope.
 #[derive(Debug)]
 pub(crate) struct Scope {
-    pub(crate) namespace: ArcStr,
     /// Index into the Sidecars.
     pub(crate) sidecar: Option<u32>,
     pub(crate) listeners: Vec<EgressListener>,
     /// Ports on which there may be a listener, sorted.
     pub(crate) ports: Box<[u16]>,
-    /// What clusters are made from, one for each hostname.
-    pub(crate) services: Vec<Scoped>,
+    /// What clusters are made from, one for each hostname. Their order is kept for gateways only.
+    pub(crate) services: Services,
     hosts: Arc<Hosts>,
-    by_host: Places,
+    by_host: Paged<Found>,
     pub(crate) policy: OutboundPolicy,
     /// Objects that the outbound policy comes from: the Sidecar's, else the mesh's.
     pub(crate) policy_of_sidecar: bool,
+}
+
+/// The upstream of a hostname in a scope. It says whether the scope changes it, so that most need no further look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Found(NonZeroU32);
+
+impl Found {
+    fn new(import: &Import) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(import.id.0 << 1 | u32::from(import.changed.is_some())))
+    }
+
+    fn id(self) -> UpstreamId {
+        UpstreamId((self.0.get() - 1) >> 1)
+    }
+
+    fn is_changed(self) -> bool {
+        (self.0.get() - 1) & 1 == 1
+    }
+}
+
+/// A scope that is being put together.
+struct Collecting<'a> {
+    index: &'a Index,
+    namespace: &'a ArcStr,
+    services: Vec<Import>,
+    /// Their places by host.
+    places: FxHashMap<HostId, u32>,
 }
 
 /// Hosts that a Sidecar lists for one namespace (`hostClassification`).
@@ -272,43 +352,46 @@ impl Scope {
         ports.sort_unstable();
         ports.dedup();
         let policy = object.and_then(|s| s.policy.clone());
-        let mut scope = Self {
-            namespace: namespace.clone(),
+        let mut collecting = Collecting::new(index, namespace);
+        for listener in &listeners {
+            collecting.collect(listener);
+        }
+        let (by_host, services) = collecting.by_host();
+        Self {
             sidecar,
             listeners,
             ports: ports.into(),
-            services: Vec::new(),
+            services: Services { ids: Box::default(), ..Services::of(services) },
             hosts: Arc::clone(&index.hosts),
-            by_host: Places::new(&index.hosts),
+            by_host,
             policy_of_sidecar: policy.is_some(),
             policy: policy.unwrap_or_else(|| OutboundPolicy { mode: index.config.policy.mode, proxy: None }),
-        };
-        scope.collect(index);
-        scope
+        }
     }
 
     /// Of gateways and waypoints: everything that is exported to their namespace (`DefaultSidecarScopeForGateway`).
     pub(crate) fn of_gateway(index: &Index, namespace: &ArcStr) -> Self {
-        let mut scope = Self {
-            namespace: namespace.clone(),
+        let mut collecting = Collecting::new(index, namespace);
+        for id in index.registry.visible_to(namespace) {
+            collecting.append(Import::whole(id));
+        }
+        let (by_host, services) = collecting.by_host();
+        Self {
             sidecar: None,
             listeners: Vec::new(),
             ports: Box::default(),
-            services: Vec::new(),
+            services: Services::of(services),
             hosts: Arc::clone(&index.hosts),
-            by_host: Places::new(&index.hosts),
+            by_host,
             policy: index.config.policy.clone(),
             policy_of_sidecar: false,
-        };
-        for id in index.registry.visible_to(namespace) {
-            scope.append(index, Scoped::whole(id));
         }
-        scope
     }
 
     /// The upstream of a hostname.
-    pub(crate) fn get(&self, host: &str) -> Option<&Scoped> {
-        self.by_host.get(self.hosts.get(host)?).map(|n| &self.services[n as usize])
+    pub(crate) fn get(&self, host: &str) -> Option<Scoped<'_>> {
+        let found = self.by_host.get(self.hosts.get(host)?)?;
+        Some(if found.is_changed() { self.services.get(found.id()) } else { Scoped { id: found.id(), changed: None } })
     }
 
     /// The listener of a port has this VirtualService.
@@ -326,33 +409,44 @@ impl Scope {
     pub(crate) fn listener_for(&self, port: u16) -> Option<&EgressListener> {
         self.listeners.iter().find(|l| l.port.is_none_or(|(p, _)| p == port))
     }
+}
 
-    /// Services of each listener in turn, and where its VirtualServices lead (`collectImportedServices`).
-    fn collect(&mut self, index: &Index) {
-        let listeners = std::mem::take(&mut self.listeners);
-        for listener in &listeners {
-            for service in &listener.services {
-                self.append(index, service.clone());
-            }
-            // an HTTP_PROXY listener takes every port
-            let port = listener.port.filter(|(_, protocol)| *protocol != Protocol::HttpProxy).map(|(p, _)| p);
-            for id in &listener.virtual_services {
-                self.import_destinations(index, *id, port);
-            }
-        }
-        self.listeners = listeners;
+impl<'a> Collecting<'a> {
+    fn new(index: &'a Index, namespace: &'a ArcStr) -> Self {
+        Self { index, namespace, services: Vec::new(), places: FxHashMap::default() }
     }
 
-    fn import_destinations(&mut self, index: &Index, id: VsId, listener_port: Option<u16>) {
-        let destinations = index.virtual_services.get(id).destinations(&self.namespace);
+    fn by_host(self) -> (Paged<Found>, Vec<Import>) {
+        let mut table = self.index.shared.pages.upstreams.table(&self.index.hosts);
+        for (host, place) in self.places {
+            table.set(host, Found::new(&self.services[place as usize]));
+        }
+        (table.made(), self.services)
+    }
+
+    /// Services of a listener, and where its VirtualServices lead (`collectImportedServices`).
+    fn collect(&mut self, listener: &EgressListener) {
+        for service in listener.services.iter() {
+            self.append(Import::of(service));
+        }
+        // an HTTP_PROXY listener takes every port
+        let port = listener.port.filter(|(_, protocol)| *protocol != Protocol::HttpProxy).map(|(p, _)| p);
+        for id in &listener.virtual_services {
+            self.import_destinations(*id, port);
+        }
+    }
+
+    fn import_destinations(&mut self, id: VsId, listener_port: Option<u16>) {
+        let index = self.index;
+        let destinations = index.virtual_services.get(id).destinations(self.namespace);
         let mut seen: Vec<&ArcStr> = Vec::new();
         for (host, _) in &destinations {
             if seen.contains(&host) {
                 continue;
             }
             seen.push(host);
-            let Some(upstream) = self.pick(index, host) else { continue };
-            let whole = Scoped::whole(upstream);
+            let Some(upstream) = self.pick(host) else { continue };
+            let whole = Import::whole(upstream);
             let upstream = index.registry.get(upstream);
             let ports: Vec<u16> = destinations.iter().filter(|(h, _)| h == host).map(|(_, p)| *p).collect();
             let reduced = match listener_port {
@@ -361,19 +455,20 @@ impl Scope {
                 None => whole.reduced(upstream, |p| ports.contains(&p)),
             };
             if let Some(service) = reduced {
-                self.append(index, service);
+                self.append(service);
             }
         }
     }
 
     /// The upstream that a destination means: of the own namespace whatever its exportTo, else a visible one.
-    fn pick(&self, index: &Index, host: &str) -> Option<UpstreamId> {
+    fn pick(&self, host: &str) -> Option<UpstreamId> {
+        let index = self.index;
         let named = index.registry.named(host);
         let get = |id: &UpstreamId| index.registry.get(*id);
-        if let Some(own) = named.iter().find(|id| get(id).namespace == self.namespace) {
+        if let Some(own) = named.iter().find(|id| get(id).namespace == *self.namespace) {
             return Some(*own);
         }
-        let visible = named.iter().copied().filter(|id| get(id).visibility.includes(&self.namespace));
+        let visible = named.iter().copied().filter(|id| get(id).visibility.includes(self.namespace));
         if index.rules.pick_best_namespace {
             visible.min_by_key(|id| (!get(id).kubernetes, *id))
         } else {
@@ -383,15 +478,17 @@ impl Scope {
 
     /// Adds an upstream: Kubernetes wins over entries, ports of mergeable namesakes are joined, else the first stays
     /// (`appendSidecarServices`).
-    fn append(&mut self, index: &Index, service: Scoped) {
-        let upstream = index.registry.get(service.id);
-        let Some(place) = self.by_host.get(upstream.host_id).map(|n| n as usize) else {
-            self.by_host.set(upstream.host_id, self.services.len() as u32);
-            self.services.push(service);
-            return;
+    fn append(&mut self, service: Import) {
+        let upstream = self.index.registry.get(service.id);
+        let place = match self.places.entry(upstream.host_id) {
+            Entry::Occupied(place) => *place.get() as usize,
+            Entry::Vacant(place) => {
+                place.insert(self.services.len() as u32);
+                self.services.push(service);
+                return;
+            }
         };
-        let known = &self.services[place];
-        let first = index.registry.get(known.id);
+        let first = self.index.registry.get(self.services[place].id);
         match (first.kubernetes, upstream.kubernetes) {
             (true, false) => return,
             (false, true) => {
@@ -400,10 +497,11 @@ impl Scope {
             }
             _ => {}
         }
-        let equal = known.port_count(first) == service.port_count(upstream)
+        let (known, new) = (self.services[place].scoped(), service.scoped());
+        let equal = known.port_count(first) == new.port_count(upstream)
             && known
                 .ports(first)
-                .zip(service.ports(upstream))
+                .zip(new.ports(upstream))
                 .all(|(a, b)| a.number == b.number && a.name == b.name && a.protocol == b.protocol);
         let mergeable = first.namespace == upstream.namespace
             && first.resolution == upstream.resolution
@@ -416,12 +514,12 @@ impl Scope {
         }
         let mut ports: Vec<(UpstreamId, Port)> =
             known.ports(first).map(|p| (known.port_owner(p.number), p.clone())).collect();
-        for port in service.ports(upstream) {
+        for port in new.ports(upstream) {
             if !ports.iter().any(|(_, p)| p.number == port.number) {
-                ports.push((service.port_owner(port.number), port.clone()));
+                ports.push((new.port_owner(port.number), port.clone()));
             }
         }
-        self.services[place] = known.with_ports(ports.into());
+        self.services[place] = self.services[place].with_ports(ports.into());
     }
 }
 
@@ -435,9 +533,9 @@ fn egress_listener(index: &Index, namespace: &ArcStr, hosts: &[ArcStr], settings
 }
 
 /// Upstreams that are exported to the namespace and listed; of one hostname those of one namespace only (`selectServices`).
-fn select_services(index: &Index, own: &ArcStr, listed: &FxHashMap<ArcStr, Listed>, port: Option<u16>) -> Vec<Scoped> {
+fn select_services(index: &Index, own: &ArcStr, listed: &FxHashMap<ArcStr, Listed>, port: Option<u16>) -> Vec<Import> {
     let everywhere = listed.get("*");
-    let mut imported: Vec<Scoped> = Vec::new();
+    let mut imported: Vec<Import> = Vec::new();
     let candidates: Vec<UpstreamId> = if all_exact(listed) {
         let pairs = listed.iter().flat_map(|(ns, l)| l.exact.iter().map(move |h| (ns, h)));
         let found = pairs.filter_map(|(ns, h)| index.registry.named_in(h, ns));
@@ -457,7 +555,7 @@ fn select_services(index: &Index, own: &ArcStr, listed: &FxHashMap<ArcStr, Liste
             if !l.holds(&upstream.host) {
                 continue;
             }
-            let whole = Scoped::whole(id);
+            let whole = Import::whole(id);
             let fitting = match port {
                 None => Some(whole),
                 Some(port) => whole.reduced(upstream, |p| p == port),

@@ -6,11 +6,12 @@ use arcstr::ArcStr;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::mesh::host::HostMap;
+use crate::mesh::bits::Bits;
+use crate::mesh::host::{self, HostMap};
 use crate::mesh::hosts::{HostId, Hosts, Overlaps};
 use crate::mesh::object::read::selects;
 use crate::mesh::object::{
-    DestinationRule, HttpAction, HttpMatch, HttpRule, MeshConfig, Policy, Semantics, StringMatch, Subset,
+    DestinationRule, HttpAction, HttpMatch, HttpRule, MeshConfig, Meta, Policy, Semantics, StringMatch, Subset,
     VirtualService,
 };
 use crate::mesh::options::Rules;
@@ -41,7 +42,7 @@ pub(crate) struct VirtualServices {
 impl VirtualServices {
     pub(crate) fn new(all: Vec<Arc<VirtualService>>, config: &MeshConfig, hosts: &Arc<Hosts>) -> Self {
         let (delegates, mut roots): (Vec<_>, Vec<_>) = all.into_iter().partition(|v| v.hosts.is_empty());
-        roots.sort_by(|a, b| a.meta.age().cmp(&b.meta.age()));
+        Meta::oldest_first(&mut roots, |v| &v.meta);
         let of = |v: &VirtualService| {
             Visibility::new(v.export_to.as_deref().unwrap_or(&config.virtual_service_export), v.meta.namespace())
         };
@@ -76,7 +77,6 @@ impl VirtualServices {
             named.push(id);
             match visibility {
                 Visibility::Public => self.public.entry(gateway.clone()).or_default().push(id),
-                Visibility::Nobody => {}
                 Visibility::Namespaces(list) => {
                     for namespace in list {
                         let map = if namespace == vs.meta.namespace() { &mut self.private } else { &mut self.exported };
@@ -271,10 +271,13 @@ pub(crate) struct DestinationRules {
     exported: FxHashMap<ArcStr, HostMap<Vec<Merged>>>,
     root_private: HostMap<Vec<Merged>>,
     root: ArcStr,
+    /// Numbered hosts that a rule names, and whether a rule has a wildcard: most upstreams have no rule, and are known by this.
+    named: Bits,
+    wildcards: bool,
 }
 
 impl DestinationRules {
-    pub(crate) fn new(mut list: Vec<Arc<DestinationRule>>, config: &MeshConfig, rules: &Rules) -> Self {
+    pub(crate) fn new(mut list: Vec<Arc<DestinationRule>>, config: &MeshConfig, rules: &Rules, hosts: &Hosts) -> Self {
         list.sort_by(|a, b| (a.selector.is_none(), a.meta.age()).cmp(&(b.selector.is_none(), b.meta.age())));
         let mut out = Self { root: config.root_namespace.clone(), ..Self::default() };
         let default_private = config.destination_rule_export.iter().any(|e| e == ".");
@@ -296,14 +299,22 @@ impl DestinationRules {
                 merge(&mut out.root_private, n as u32, rule, declared.as_ref(), rules);
             }
         }
+        out.named = Bits::new(hosts.len(), list.iter().filter_map(|r| hosts.get(&r.host)).map(HostId::number));
+        out.wildcards = list.iter().any(|r| host::is_wildcard(&r.host));
         out.list = list;
         out
+    }
+
+    /// Some rule may be for the upstream.
+    fn may_have(&self, upstream: &Upstream) -> bool {
+        // hosts that came later have no bit
+        self.wildcards || self.named.get(upstream.host_id.number()).unwrap_or(true)
     }
 
     /// The rule that a client proxy of `namespace` with these labels gets for an upstream
     /// (`PushContext.destinationRule`, `SidecarScope.DestinationRule`).
     pub(crate) fn find(&self, namespace: &ArcStr, labels: &[(ArcStr, ArcStr)], upstream: &Upstream) -> Option<&Merged> {
-        let candidates = self.candidates(namespace, upstream)?;
+        let candidates = Some(upstream).filter(|u| self.may_have(u)).and_then(|u| self.candidates(namespace, u))?;
         let mut catch_all = None;
         for merged in candidates {
             match &merged.selector {

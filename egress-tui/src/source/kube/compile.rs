@@ -34,7 +34,7 @@ impl Compiler {
         let compiled = tokio::task::spawn_blocking(move || {
             Arc::new(match before {
                 Some(mesh) => mesh.edited(edits.into_iter().map(change)),
-                None => Mesh::compile(edits.into_iter().filter_map(raw).collect(), &options),
+                None => first(edits, &options),
             })
         });
         let mesh = compiled.await.ok()?;
@@ -48,6 +48,14 @@ impl Compiler {
         };
         Some((source, mesh))
     }
+}
+
+fn first(edits: Vec<Edit>, options: &MeshOptions) -> Mesh {
+    let objects: Vec<RawObject> = edits.into_iter().filter_map(raw).collect();
+    let mesh = Mesh::compile(&objects, options);
+    // nobody waits for their end
+    tokio::task::spawn_blocking(move || drop(objects));
+    mesh
 }
 
 /// The text of an object from an API is its JSON: the mesh keeps no value.

@@ -51,6 +51,13 @@ impl Meta {
         (self.created, self.name(), self.namespace())
     }
 
+    /// Sorts by age. Few are of the same second: the names of the others need not be read.
+    pub(crate) fn oldest_first<T>(list: &mut Vec<T>, meta: impl Fn(&T) -> &Self) {
+        let mut dated: Vec<(i64, T)> = std::mem::take(list).into_iter().map(|one| (meta(&one).created, one)).collect();
+        dated.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| meta(&a.1).age().cmp(&meta(&b.1).age())));
+        list.extend(dated.into_iter().map(|(_, one)| one));
+    }
+
     pub(crate) fn read(object: ObjectRef, at: &At<'_>) -> Self {
         at.key("metadata", |m| Self {
             object,

@@ -1,10 +1,12 @@
 //! Reading fields of raw objects. Every field knows its path; what is not of the expected type is noted and read as absent.
 
 use std::cell::RefCell;
+use std::collections::hash_map::Entry;
 use std::fmt;
+use std::hash::BuildHasher;
 
 use arcstr::ArcStr;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use serde_json::{Map, Value};
 
 use crate::name::printable;
@@ -39,10 +41,18 @@ impl fmt::Display for Path<'_> {
 #[derive(Default)]
 pub(crate) struct Reading {
     notes: RefCell<Vec<Note>>,
-    words: RefCell<FxHashSet<ArcStr>>,
+    /// By their hashes, so that none is read again when there is need for more room. Words whose hashes are the same are not shared.
+    words: RefCell<FxHashMap<u64, ArcStr>>,
 }
 
 impl Reading {
+    /// Of so many objects.
+    pub(crate) fn of(objects: usize) -> Self {
+        // a name, and two or three more words
+        let words = FxHashMap::with_capacity_and_hasher(4 * objects, FxBuildHasher);
+        Self { words: RefCell::new(words), ..Self::default() }
+    }
+
     /// What was noted since the last time.
     pub(crate) fn take_notes(&self) -> Vec<Note> {
         self.notes.take()
@@ -69,20 +79,19 @@ impl Reading {
     }
 
     fn share(&self, text: &str) -> ArcStr {
-        let mut words = self.words.borrow_mut();
-        if let Some(known) = words.get(text) {
-            return known.clone();
+        match self.words.borrow_mut().entry(FxBuildHasher.hash_one(text)) {
+            Entry::Occupied(known) if known.get() == text => known.get().clone(),
+            Entry::Occupied(_) => text.into(),
+            Entry::Vacant(free) => free.insert(text.into()).clone(),
         }
-        let new = ArcStr::from(text);
-        words.insert(new.clone());
-        new
     }
 }
 
 /// Objects with fewer fields are searched from their beginning, which takes less than hashing the key.
 const FEW: usize = 12;
 
-fn field<'v>(map: &'v Map<String, Value>, key: &str) -> Option<&'v Value> {
+/// The value of a key.
+pub(crate) fn field<'v>(map: &'v Map<String, Value>, key: &str) -> Option<&'v Value> {
     if map.len() > FEW { map.get(key) } else { map.iter().find(|(k, _)| *k == key).map(|(_, v)| v) }
 }
 
