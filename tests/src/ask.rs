@@ -28,7 +28,7 @@ impl Asked {
             Ok(options) => options,
             Err(error) => panic!("{error}"),
         };
-        let mesh = Mesh::compile(parsed.objects, &options);
+        let mesh = Mesh::compile(&parsed.objects, &options);
         assert!(mesh.problems().is_empty(), "{:?}", mesh.problems());
         Self { mesh }
     }

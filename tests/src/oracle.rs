@@ -85,7 +85,7 @@ impl Case {
     }
 
     /// The lines that `explain` answers over these objects.
-    pub fn answers(&self, objects: Vec<RawObject>) -> String {
+    pub fn answers(&self, objects: &[RawObject]) -> String {
         let mut out = Vec::new();
         let mesh = Mesh::compile(objects, &self.options);
         explain::run(&mesh, self.calls.as_bytes(), &mut out).expect("memory is writable");

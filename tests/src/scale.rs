@@ -38,7 +38,7 @@ impl Size {
     }
 
     fn services(self) -> u32 {
-        (self.entries / 5).max(1)
+        self.pods.max(1)
     }
 }
 
@@ -463,12 +463,12 @@ impl Asked {
     }
 }
 
-/// `count` different calls, round the given pods, of every sort there is in the mesh.
-pub fn calls(size: Size, pods: &[PodIndex], count: u32, seed: u64) -> Vec<Asked> {
+/// `count` different calls, round the given pods, of every sort there is in the mesh, about the first `entries` of it.
+pub fn calls(size: Size, entries: u32, pods: &[PodIndex], count: u32, seed: u64) -> Vec<Asked> {
     let mut dice = Dice(seed);
     (0..count)
         .map(|n| {
-            let i = dice.below(size.entries);
+            let i = dice.below(entries);
             let outside = IpAddr::V4(ip(93, dice.below(1 << 24)));
             let name = host(i).replace('*', "www");
             let (to, bytes, sni, host) = match (sort(i), dice.below(12)) {

@@ -254,15 +254,15 @@ impl Scenario {
 
     /// What the program says otherwise, with the objects in the order of the file.
     pub fn check(&self) -> Result<Vec<Difference>> {
-        self.differences(&self.compile(self.objects.clone())?)
+        self.differences(&self.compile(&self.objects)?)
     }
 
     /// The same with the objects in the opposite order, which must not matter.
     pub fn check_reversed(&self) -> Result<Vec<Difference>> {
-        self.differences(&self.compile(self.objects.iter().rev().cloned().collect())?)
+        self.differences(&self.compile(&self.objects.iter().rev().cloned().collect::<Vec<_>>())?)
     }
 
-    fn compile(&self, objects: Vec<RawObject>) -> Result<Mesh> {
+    fn compile(&self, objects: &[RawObject]) -> Result<Mesh> {
         let mesh = Mesh::compile(objects, &self.options);
         match mesh.problems().iter().next() {
             Some(problem) => bail!("{}: {problem}", self.path.display()),

@@ -538,8 +538,8 @@ pub fn dwh_mesh() -> Arc<Mesh> {
         ("mesh/3-pods.yaml", include_str!("../lab/dwh-static-tcp/mesh/3-pods.yaml")),
     ];
     let compile = || {
-        let objects = files.iter().flat_map(|(file, text)| parse(file, text).objects).collect();
-        Arc::new(Mesh::compile(objects, &MeshOptions::default()))
+        let objects = files.iter().flat_map(|(file, text)| parse(file, text).objects).collect::<Vec<_>>();
+        Arc::new(Mesh::compile(&objects, &MeshOptions::default()))
     };
     Arc::clone(MESH.get_or_init(compile))
 }

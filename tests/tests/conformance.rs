@@ -31,7 +31,7 @@ fn calls_are_decided_as_istio_decides_them() {
     let mut by_topic: BTreeMap<&str, Tally> = BTreeMap::new();
     let mut report = Vec::new();
     for case in all.iter().filter(|c| c.name.contains(&only)) {
-        for (want, got) in case.pairs(&case.answers(case.objects())) {
+        for (want, got) in case.pairs(&case.answers(&case.objects())) {
             let compared = oracle::compared(&want, &got);
             if compared.is_empty() {
                 continue;

@@ -38,7 +38,7 @@ fn without(case: &Case, services: &[&str], config: bool) -> Vec<RawObject> {
 }
 
 /// The oracle's answers hold; and the chains of all that goes through a gateway.
-fn holds(case: &Case, objects: Vec<RawObject>) -> Vec<Value> {
+fn holds(case: &Case, objects: &[RawObject]) -> Vec<Value> {
     let mut through = Vec::new();
     let mut seen = 0;
     for (want, got) in case.pairs(&case.answers(objects)) {
@@ -72,7 +72,7 @@ fn more(text: &str) -> Vec<RawObject> {
 fn a_mesh_gateway_is_what_its_operator_makes_of_it() {
     for name in ["seed-2-mesh-gateway", "seed-2-with-entry"] {
         let case = case(name);
-        for chain in holds(&case, without(&case, &["egress-demo"], false)) {
+        for chain in holds(&case, &without(&case, &["egress-demo"], false)) {
             assert!(names(&chain, "IstioMeshGateway smm-demo/egress-demo", ".metadata.name"), "{chain}");
         }
     }
@@ -86,7 +86,7 @@ fn an_operators_gateway_is_what_its_charts_make_of_it() {
         "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nmetadata: {name: istio-operator, namespace: istio-operator}\n\
          spec:\n  profile: default\n  meshConfig: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}\n",
     ));
-    for chain in holds(&case, objects) {
+    for chain in holds(&case, &objects) {
         assert!(
             names(&chain, "IstioOperator istio-operator/egress", ".spec.components.egressGateways[0].label"),
             "{chain}"
@@ -110,7 +110,7 @@ fn an_injected_deployment_is_its_pods() {
         \x20     annotations: {inject.istio.io/templates: gateway}\n      labels: {istio: egress-gw}\n    spec:\n\
         \x20     containers: [{name: istio-proxy, image: auto}]\n",
     ));
-    for chain in holds(&case, objects) {
+    for chain in holds(&case, &objects) {
         assert!(names(&chain, "Deployment egress-gw/egress-gw", ".spec.template.metadata.labels"), "{chain}");
     }
 }
@@ -119,7 +119,7 @@ fn an_injected_deployment_is_its_pods() {
 fn a_gateway_of_the_gateway_api_is_what_istiod_deploys() {
     let case = case("seed-3-gateway-api");
     let objects = without(&case, &["httpbin-egress-gateway-istio"], false);
-    for chain in holds(&case, objects) {
+    for chain in holds(&case, &objects) {
         assert!(names(&chain, "Gateway egress-gateway/httpbin-egress-gateway", ".metadata.name"), "{chain}");
     }
 }
@@ -127,7 +127,7 @@ fn a_gateway_of_the_gateway_api_is_what_istiod_deploys() {
 #[test]
 fn nobody_sees_an_address_of_what_is_only_declared() {
     let case = case("seed-2-with-entry");
-    let answers = case.answers(without(&case, &["egress-demo"], false));
+    let answers = case.answers(&without(&case, &["egress-demo"], false));
     assert!(!answers.contains("\"0.0."), "{answers}");
 }
 
@@ -157,7 +157,7 @@ fn hostile_objects_are_read_or_refused() {
     for (api, kind) in kinds {
         for spec in specs {
             let text = format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: a, namespace: b}}\n{spec}\n");
-            let mesh = Mesh::compile(manifest::parse("a.yaml", &text).objects, &MeshOptions::default());
+            let mesh = Mesh::compile(&manifest::parse("a.yaml", &text).objects, &MeshOptions::default());
             let call = br#"{"id":"1","from":"b/a","to":"192.0.2.1:443","payload":"tls","sni":"a.example"}"#;
             explain::run(&mesh, &call[..], &mut Vec::new()).expect("memory is writable");
         }

@@ -77,7 +77,7 @@ fn tape(into: &Path) {
             }
             Played::Input(other) => other,
             Played::Mesh(change) => {
-                let mesh = Mesh::compile(parse("mesh/hostile.yaml", &objects()).objects, &MeshOptions::default());
+                let mesh = Mesh::compile(&parse("mesh/hostile.yaml", &objects()).objects, &MeshOptions::default());
                 Input::Mesh { at: change.at, source: change.source, mesh: mesh.into() }
             }
             Played::Nothing => continue,

@@ -7,6 +7,7 @@ use std::path::Path;
 use egress_core::id::ObjectRef;
 use egress_core::manifest::{self, RawObject};
 use egress_core::mesh::{Bytes, Change, Expected, Mesh, MeshOptions, PodIndex};
+use egress_core::verdict::Step;
 use egress_tests::scale::{self, Asked, Size};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -28,7 +29,7 @@ fn objects() -> Vec<RawObject> {
     files.iter().flat_map(|(name, text)| manifest::parse(name, text).objects).collect()
 }
 
-fn compiled(objects: Vec<RawObject>) -> Mesh {
+fn compiled(objects: &[RawObject]) -> Mesh {
     Mesh::compile(objects, &MeshOptions::default())
 }
 
@@ -40,7 +41,7 @@ fn answers(mesh: &Mesh) -> Vec<String> {
     if pods.is_empty() {
         return out;
     }
-    for asked in scale::calls(Size::of(SIZE), &pods, 400, 5) {
+    for asked in scale::calls(Size::of(SIZE), SIZE, &pods, 400, 5) {
         out.push(format!("{asked:?}: {:?}", mesh.expect(&asked.call())));
     }
     out
@@ -200,18 +201,18 @@ fn nothing_raw(mesh: &Mesh, calls: &[Asked]) {
 
 #[test]
 fn the_order_of_objects_does_not_matter() {
-    let want = compiled(objects());
+    let want = compiled(&objects());
     let mut reversed = objects();
     reversed.reverse();
-    same(&compiled(reversed), &want);
+    same(&compiled(&reversed), &want);
     proptest!(runs(6), |(order in Just(objects()).prop_shuffle())| {
-        same(&compiled(order), &want);
+        same(&compiled(&order), &want);
     });
 }
 
 #[test]
 fn what_is_taken_out_and_put_back_leaves_no_trace() {
-    let want = compiled(objects());
+    let want = compiled(&objects());
     let all = objects();
     proptest!(runs(12), |(n in 0..all.len())| {
         let (group, object) = identity(&all[n].value).expect("it has a name");
@@ -226,7 +227,7 @@ fn what_is_taken_out_and_put_back_leaves_no_trace() {
 #[test]
 fn edits_are_the_same_as_compiling_anew() {
     let all = objects();
-    let start = compiled(all.clone());
+    let start = compiled(&all);
     let edits = proptest::collection::vec(
         (0..all.len(), 0u8..3, proptest::collection::vec(any::<u32>(), 2..7), replacement()),
         1..8,
@@ -256,7 +257,7 @@ fn edits_are_the_same_as_compiling_anew() {
             model.insert(key, raw.clone());
             edited = edited.edited([Change::Put(raw)]);
         }
-        same(&edited, &compiled(model.into_values().collect()));
+        same(&edited, &compiled(&model.into_values().collect::<Vec<_>>()));
     });
 }
 
@@ -274,13 +275,13 @@ fn hosts_that_come_and_go_leave_no_trace() {
     let passing =
         |n: u32| (0..40).map(|k| entry(k, &format!("passing-{n}-{k}.example.com"))).collect::<Vec<RawObject>>();
     // those of the first day stand before the others, so that the others' places change when they are forgotten
-    let mut mesh = compiled(all.iter().cloned().chain(passing(0)).collect());
+    let mut mesh = compiled(&all.iter().cloned().chain(passing(0)).collect::<Vec<_>>());
     // far more than the mesh has hosts, so that what is gone is forgotten more than once
     for n in 0..40 {
         let many = passing(n);
         mesh = mesh.edited(many.iter().cloned().map(Change::Put));
         if n == 39 {
-            let want = compiled(all.iter().cloned().chain(many.clone()).collect());
+            let want = compiled(&all.iter().cloned().chain(many.clone()).collect::<Vec<_>>());
             same(&mesh, &want);
             let pod = mesh.pods().next().expect("it has pods");
             let asked = |host: &str| Asked {
@@ -297,7 +298,40 @@ fn hosts_that_come_and_go_leave_no_trace() {
         }
         mesh = mesh.edited(many.iter().filter_map(Change::remove));
     }
-    same(&mesh, &compiled(all));
+    same(&mesh, &compiled(&all));
+}
+
+/// A DestinationRule that stood there before its host was registered: once the host is, the rule is what its connections are dialled by.
+#[test]
+fn a_rule_that_waited_for_its_host_applies() {
+    let object = |text: &str| manifest::parse("late.yaml", text).objects.remove(0);
+    let rule = object(
+        "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: late, namespace: default}\n\
+         spec: {host: late.example.com, trafficPolicy: {tls: {mode: SIMPLE, sni: front.example.com}}}\n",
+    );
+    let entry = object(
+        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: late, namespace: default}\n\
+         spec: {hosts: [late.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}\n",
+    );
+    let before: Vec<RawObject> = objects().into_iter().chain([rule]).collect();
+    let all: Vec<RawObject> = before.iter().cloned().chain([entry.clone()]).collect();
+    let (edited, want) = (compiled(&before).edited([Change::Put(entry)]), compiled(&all));
+    // of a namespace whose proxies import everything
+    let pod = want.pods().find(|p| {
+        let call = late(*p);
+        want.expect(&call.call()).cluster.is_some_and(|c| c.contains("late.example.com"))
+    });
+    let call = late(pod.expect("some pod imports it"));
+    let (got, want) = (edited.expect(&call.call()), want.expect(&call.call()));
+    assert_eq!(got, want);
+    let named =
+        |step: &Step| step.object.as_ref().is_some_and(|o| o.kind == "DestinationRule" && o.name.name == "late");
+    assert!(got.because.iter().any(named), "{got:#?}");
+}
+
+fn late(pod: PodIndex) -> Asked {
+    let to = "203.0.113.9:80".parse().expect("an address");
+    Asked { pod, to, bytes: Bytes::Http, sni: None, host: Some("late.example.com".into()) }
 }
 
 #[test]
@@ -312,7 +346,7 @@ fn no_object_ends_the_program_or_reaches_a_chain_raw() {
             let n = n % objects.len();
             mutate(&mut objects[n].value, dice, with);
         }
-        let mesh = compiled(objects);
+        let mesh = compiled(&objects);
         let pods: Vec<PodIndex> = mesh.pods().take(6).collect();
         let mut calls = Vec::new();
         for pod in pods {
@@ -340,9 +374,9 @@ fn hostile_names_in_objects_and_calls_do_no_harm() {
                 }
             }
         }
-        let mesh = compiled(objects);
+        let mesh = compiled(&objects);
         let pods: Vec<PodIndex> = mesh.pods().collect();
-        let mut calls = scale::calls(Size::of(20), &pods, 40, 9);
+        let mut calls = scale::calls(Size::of(20), 20, &pods, 40, 9);
         for (n, call) in calls.iter_mut().enumerate() {
             let name = names[n % names.len()].clone();
             match n % 3 {

@@ -44,7 +44,7 @@ fn inputs(entries: Vec<Entry>) -> Vec<Input> {
         Played::Input(input) => Some(input),
         Played::Mesh(change) => {
             mesh = match change.objects {
-                Objects::All(objects) => Mesh::compile(objects, &MeshOptions::default()),
+                Objects::All(objects) => Mesh::compile(&objects, &MeshOptions::default()),
                 Objects::Edits(edits) => mesh.edited(edits),
             }
             .into();
@@ -353,8 +353,10 @@ fn object(name: &str, host: &str) -> RawObject {
 #[test]
 fn changes_of_objects_cost_what_changed_and_are_played_as_they_were() {
     let source = || MeshSource { kind: "cluster".into(), objects: 100, ..MeshSource::default() };
-    let first =
-        Mesh::compile((0..100).map(|n| object(&format!("e{n}"), "a.example")).collect(), &MeshOptions::default());
+    let first = Mesh::compile(
+        &(0..100).map(|n| object(&format!("e{n}"), "a.example")).collect::<Vec<_>>(),
+        &MeshOptions::default(),
+    );
     let remove = Change::remove(&object("e2", "")).expect("it has a name");
     let second = first.edited([Change::Put(object("e1", "b.example")), remove]);
     let state = ClusterState { name: "c".into(), stale: Some((WallTime(5), "refused".into())), gaps: Vec::new() };
