@@ -356,12 +356,15 @@ impl MergedGateway {
                 out.idle.push((group.port, *first));
             }
             let (chains, servers): (Vec<Chain>, Vec<ServerId>) = chains.into_iter().unzip();
-            match open.iter_mut().find(|(p, b, ..)| *p == group.port && *b == group.bind) {
+            // servers are merged by the bind that is written, listeners by the address that it means (`getListenerName`)
+            let wildcard = if proxy.key.ipv6 { "::" } else { "0.0.0.0" };
+            let bind = if group.bind == wildcard { ArcStr::new() } else { group.bind.clone() };
+            match open.iter_mut().find(|(p, b, ..)| *p == group.port && *b == bind) {
                 Some((_, _, known, known_servers)) => {
                     known.extend(chains);
                     known_servers.extend(servers);
                 }
-                None => open.push((group.port, group.bind.clone(), chains, servers)),
+                None => open.push((group.port, bind, chains, servers)),
             }
         }
         for (port, bind, chains, servers) in open {
